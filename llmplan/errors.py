@@ -1,0 +1,80 @@
+"""The error tree. The command line catches ``LlmplanError`` only; anything else is a bug.
+
+LlmplanError                      exit code 2: the input must change
+├── InputError                    an option or argument that cannot be read
+│   └── UnknownNameError          a name in no catalogue, with the nearest ones
+├── DocumentError                 a file that cannot be read or contradicts itself (file:line, key)
+├── LayoutError                   a split that the operators do not allow
+└── MissingPartError              exit code 3: an optional extra is not installed
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LlmplanError(Exception):
+    """Root of all errors a user can cause; its text says what, where and what to do."""
+
+    exit_code = 2
+
+
+class InputError(LlmplanError):
+    """An option or argument cannot be read."""
+
+
+class UnknownNameError(InputError):
+    """A name is in no catalogue.
+
+    Args:
+        kind: What was looked for, as a reader would say it (``model``, ``GPU``).
+        name: The name as given.
+        known: All accepted names.
+        next_step: What to do when the name is right but not known.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], next_step: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.nearest = nearest_names(name, known)
+        hint = f" Did you mean {' or '.join(self.nearest)}?" if self.nearest else ""
+        super().__init__(f"unknown {kind} '{printable(name)}'.{hint} {next_step}")
+
+
+class DocumentError(LlmplanError):
+    """A file cannot be read, has an unknown key, or contradicts itself.
+
+    Args:
+        message: What is wrong and what to do.
+        path: The file.
+        line: One-based line, 0 when it concerns the file as a whole.
+        key: Dotted path of the key.
+    """
+
+    def __init__(self, message: str, path: str, line: int = 0, key: str = "") -> None:
+        self.path, self.line, self.key = path, line, key
+        where = path if not line else f"{path}:{line}"
+        at_key = f", key {key}" if key else ""
+        super().__init__(f"{where}{at_key}: {message}")
+
+
+class LayoutError(LlmplanError):
+    """A model cannot be split as asked."""
+
+
+class MissingPartError(LlmplanError):
+    """An optional part is not installed; the message holds the command that installs it."""
+
+    exit_code = 3
+
+
+def nearest_names(name: str, known: Iterable[str], most: int = 3) -> tuple[str, ...]:
+    """The accepted names most like ``name``, best first, compared without case."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    matches = get_close_matches(name.lower()[:200], by_lower, n=most, cutoff=0.6)
+    return tuple(by_lower[match] for match in matches)
+
+
+def printable(text: str, most: int = 80) -> str:
+    """``text`` fit to stand in a message: no control characters, at most ``most`` long."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: most + 1])
+    return clean if len(clean) <= most else clean[: most - 1] + "…"

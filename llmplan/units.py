@@ -1,0 +1,112 @@
+"""Quantities in and out: parsing of what people type, formatting of what they read.
+
+Core values are SI base units (bytes, seconds, FLOPs, watts); scaling happens here and in renderers.
+"""
+
+import re
+from enum import StrEnum
+from typing import Final
+
+from llmplan.errors import InputError, printable
+
+KIB: Final = 2**10
+MIB: Final = 2**20
+GIB: Final = 2**30
+
+_SIZE_UNITS: Final = {
+    "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_COUNT_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20}
+_NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
+
+
+class Provenance(StrEnum):
+    """Where a number comes from, strongest first; a sum takes the weakest of its terms."""
+
+    EXACT = "exact"
+    PUBLISHED = "published"
+    MEASURED = "measured"
+    FITTED = "fitted"
+    ASSUMED = "assumed"
+
+
+def weakest(*provenances: Provenance) -> Provenance:
+    """The provenance of a sum of terms: that of its weakest term."""
+    order = list(Provenance)
+    return max(provenances, key=order.index)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from ``80GB`` (80·10⁹) or ``80GiB`` (80·2³⁰); a bare number is refused.
+
+    Raises:
+        InputError: No unit, an unknown one, a negative or an unreadable number.
+    """
+    match = re.fullmatch(_NUMBER + r"\s*([a-zA-Z]+)", text.strip())
+    if not match or match[2].lower() not in _SIZE_UNITS:
+        raise InputError(
+            f"'{printable(text)}' is no memory size. Write a positive number with its unit: "
+            "80GiB (80 x 2^30 bytes) or 80GB (80 x 10^9 bytes)."
+        )
+    return _whole(match[1], _SIZE_UNITS[match[2].lower()])
+
+
+def parse_tokens(text: str) -> int:
+    """Tokens from ``131072``, ``128k`` (131,072) or ``1m`` (1,048,576).
+
+    Raises:
+        InputError: Not a positive whole number of tokens.
+    """
+    match = re.fullmatch(_NUMBER + r"([kKmM]?)", text.strip())
+    if not match:
+        raise InputError(
+            f"'{printable(text)}' is no token count. Write 8192 or 8k (k = 1024, m = 1024 x 1024)."
+        )
+    unit = _COUNT_UNITS[match[2].lower()]
+    tokens = _whole(match[1], unit)
+    if tokens < 1 or ("." in match[1] and tokens != float(match[1]) * unit):
+        raise InputError(f"'{printable(text)}' is not a whole, positive number of tokens.")
+    return tokens
+
+
+def _whole(number: str, unit: int) -> int:
+    whole, _, fraction = number.partition(".")
+    return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+
+
+def format_gib(size_bytes: float) -> str:
+    """Memory for a reader: ``12.34 GiB``; below 0.1 GiB in MiB or KiB, so that little is not 0."""
+    size = abs(size_bytes)
+    if size == 0:
+        return "0 GiB"
+    if size >= 0.1 * GIB:
+        return f"{size_bytes / GIB:,.2f} GiB"
+    if size >= 0.1 * MIB:
+        return f"{size_bytes / MIB:,.2f} MiB"
+    return f"{size_bytes / KIB:,.2f} KiB" if size >= KIB else f"{size_bytes:,.0f} B"
+
+
+def format_count(count: float) -> str:
+    """Parameters for a reader: ``1,026.41 B``, ``268.10 M``, below a million in full."""
+    if abs(count) >= 10**9:
+        return f"{count / 10**9:,.2f} B"
+    if abs(count) >= 10**6:
+        return f"{count / 10**6:,.2f} M"
+    return f"{count:,.0f}"
+
+
+def format_flops(flops: float) -> str:
+    """FLOPs for a reader: ``74.9 GFLOP``."""
+    for scale, unit in ((10**15, "PFLOP"), (10**12, "TFLOP"), (10**9, "GFLOP"), (10**6, "MFLOP")):
+        if abs(flops) >= scale:
+            return f"{flops / scale:,.2f} {unit}"
+    return f"{flops:,.0f} FLOP"
+
+
+def format_tokens(tokens: int) -> str:
+    """Token counts for a reader: ``128k`` where that is exact, else digits."""
+    if tokens >= KIB and tokens % MIB == 0:
+        return f"{tokens // MIB}M"
+    return f"{tokens // KIB}k" if tokens >= KIB and tokens % KIB == 0 else f"{tokens:,}"
