@@ -82,7 +82,7 @@ def _plain(name: str, bits: int, compute: str | None = None, note: str = "") -> 
 
 
 def _gguf(name: str, block: int, block_bytes: int) -> Format:
-    """A GGUF tensor type: whole blocks along a row; header bits are what exceeds the element bits."""
+    """A GGUF tensor type: whole blocks along a row, headers beyond the element bits."""
     bits = block_bytes * 8 // block
     return Format(
         name,
@@ -160,7 +160,7 @@ def listed_formats() -> tuple[Format, ...]:
 
 
 def format_named(name: str) -> Format:
-    """The format called ``name``: ``bf16``, ``fp8``, ``int4`` (AWQ, groups of 128), ``int4_sym_g32``.
+    """The format called ``name``: ``bf16``, ``fp8``, ``int4`` (AWQ, group 128), ``int4_sym_g32``.
 
     Raises:
         UnknownNameError: No such format, with the nearest names.

@@ -1,0 +1,1 @@
+"""Devices, nodes and groups of them: facts read from ``hardware/*.yaml``, each with its source."""

@@ -1,0 +1,1 @@
+"""From a YAML spec to operators: spec language, blocks, compile, catalogue."""

@@ -1,0 +1,157 @@
+"""What a spec may not contradict. Each fault names its key, so that the error has file and line."""
+
+from collections.abc import Iterable, Iterator
+from functools import singledispatch
+
+from llmplan.documents import Document, KeyPath
+from llmplan.dtypes import format_named
+from llmplan.errors import InputError, nearest_names
+from llmplan.model import spec
+
+Fault = tuple[KeyPath, str]
+Blocks = dict[str, spec.BlockSpec]
+
+
+def check_spec(model: spec.ModelSpec, document: Document) -> None:
+    """Raise the first contradiction of a spec.
+
+    Raises:
+        DocumentError: With file, line, key and what to do.
+    """
+    for path, message in faults(model):
+        raise document.error(message, path)
+
+
+def faults(model: spec.ModelSpec) -> Iterator[Fault]:
+    """All contradictions of a spec, in reading order."""
+    yield from _precision_faults(model)
+    yield from _stack_faults(model.blocks, model.layers, model.num_hidden_layers, ())
+    if model.mtp:
+        yield from _name_faults(model.mtp.blocks, model.blocks, ("mtp", "blocks"))
+    if model.vision:
+        tower = model.vision
+        yield from _stack_faults(tower.blocks, tower.layers, tower.num_hidden_layers, ("vision",))
+        if tower.image_size % tower.patch_size:
+            size = f"{tower.image_size} is no multiple of patch_size {tower.patch_size}"
+            yield ("vision", "image_size"), f"{size}."
+    yield from _unused_faults(model)
+
+
+def _precision_faults(model: spec.ModelSpec) -> Iterator[Fault]:
+    for role, name in model.precision.items():
+        try:
+            format_named(name)
+        except InputError as error:
+            yield ("precision", role.value), str(error)
+
+
+def _stack_faults(
+    blocks: Blocks, layers: tuple[spec.LayerRun, ...], stated: int, at: KeyPath
+) -> Iterator[Fault]:
+    for name, block in blocks.items():
+        for key, message in block_faults(block):
+            yield (*at, "blocks", name, key), message
+    for index, run in enumerate(layers):
+        yield from _run_faults(run, blocks, (*at, "layers", index))
+    total = sum(map(layer_count, layers))
+    if total != stated:
+        yield (
+            (*at, "layers"),
+            f"the pattern has {total} layers, but num_hidden_layers is {stated}.",
+        )
+
+
+def _run_faults(run: spec.LayerRun, blocks: Blocks, at: KeyPath) -> Iterator[Fault]:
+    if (run.blocks is None) == (run.pattern is None):
+        yield at, "needs either blocks (one layer) or pattern (runs that repeat)."
+    elif run.blocks is not None:
+        yield from _name_faults(run.blocks, blocks, (*at, "blocks"))
+    for index, inner in enumerate(run.pattern or ()):
+        yield from _run_faults(inner, blocks, (*at, "pattern", index))
+
+
+def _name_faults(names: tuple[str, ...], blocks: Blocks, at: KeyPath) -> Iterator[Fault]:
+    if not names:
+        yield at, "names no block."
+    for index, name in enumerate(names):
+        if name not in blocks:
+            nearest = nearest_names(name, blocks, most=1)
+            hint = f"Did you mean {nearest[0]}?" if nearest else f"Known: {', '.join(blocks)}."
+            yield (*at, index), f"unknown block '{name}'. {hint}"
+
+
+def _unused_faults(model: spec.ModelSpec) -> Iterator[Fault]:
+    used = set(used_blocks(model.layers)) | set(model.mtp.blocks if model.mtp else ())
+    for name in model.blocks:
+        if name not in used:
+            yield ("blocks", name), "is used by no layer; remove it or name it in layers."
+    if model.projector and not model.vision:
+        yield ("projector",), "stands without a vision tower."
+
+
+def used_blocks(runs: Iterable[spec.LayerRun]) -> Iterator[str]:
+    """Names of the blocks that runs refer to."""
+    for run in runs:
+        yield from run.blocks or ()
+        yield from used_blocks(run.pattern or ())
+
+
+def layer_count(run: spec.LayerRun) -> int:
+    """Layers that a run stands for."""
+    return run.count * (sum(map(layer_count, run.pattern)) if run.pattern else 1)
+
+
+@singledispatch
+def block_faults(_block: object) -> Iterator[tuple[str, str]]:
+    """Contradictions inside one block, each with its key; most kinds have none."""
+    yield from ()
+
+
+def _not_divisible(key: str, size: int, of_key: str, of: int) -> Iterator[tuple[str, str]]:
+    if size % of:
+        yield key, f"{size} does not divide by {of_key} {of}."
+
+
+@block_faults.register
+def _attention(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
+    heads, kv_heads = block.num_attention_heads, block.num_key_value_heads
+    yield from _not_divisible("num_attention_heads", heads, "num_key_value_heads", kv_heads)
+    if block.rotary_dim is not None and block.rotary_dim > block.head_dim:
+        yield "rotary_dim", f"{block.rotary_dim} is more than head_dim {block.head_dim}."
+    if block.sliding_window and block.attention_chunk_size:
+        yield "attention_chunk_size", "stands beside sliding_window; a layer has one of them."
+
+
+@block_faults.register
+def _gated_delta_net(block: spec.GatedDeltaNetBlock) -> Iterator[tuple[str, str]]:
+    yield from _not_divisible(
+        "linear_num_value_heads",
+        block.linear_num_value_heads,
+        "linear_num_key_heads",
+        block.linear_num_key_heads,
+    )
+
+
+@block_faults.register
+def _mamba2(block: spec.Mamba2Block) -> Iterator[tuple[str, str]]:
+    yield from _not_divisible("num_heads", block.num_heads, "n_groups", block.n_groups)
+
+
+@block_faults.register
+def _rg_lru(block: spec.RgLruBlock) -> Iterator[tuple[str, str]]:
+    heads = block.num_attention_heads
+    yield from _not_divisible("lru_width", block.lru_width, "num_attention_heads", heads)
+
+
+@block_faults.register
+def _moe(block: spec.MoeBlock) -> Iterator[tuple[str, str]]:
+    if block.num_experts_per_tok > block.num_experts:
+        yield (
+            "num_experts_per_tok",
+            f"{block.num_experts_per_tok} is more than num_experts {block.num_experts}.",
+        )
+    if block.n_shared_experts and block.shared_expert_intermediate_size:
+        yield "n_shared_experts", "stands beside shared_expert_intermediate_size; keep one."
+    shared = block.n_shared_experts or block.shared_expert_intermediate_size
+    if block.shared_expert_gate and not shared:
+        yield "shared_expert_gate", "there is no shared expert to gate."

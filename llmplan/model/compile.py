@@ -1,0 +1,196 @@
+"""A checked spec to a compiled model."""
+
+from collections.abc import Iterable, Iterator
+
+from llmplan.documents import Document
+from llmplan.dtypes import format_named
+from llmplan.model import spec
+from llmplan.model.blocks import block_operators
+from llmplan.model.compiled import Component, Identity, Layer, Model, Part
+from llmplan.model.frame import Frame, Width
+from llmplan.ops.base import Operator
+from llmplan.ops.embedding import Embedding, LearnedVectors, TiedHead
+from llmplan.ops.linear import Linear, Split, Tokens
+from llmplan.ops.norm import Norm
+from llmplan.ops.precision import Precision, Role
+
+
+def compile_spec(model: spec.ModelSpec, document: Document) -> Model:
+    """The operators of a spec that ``check_spec`` has passed."""
+    frame = Frame(model.hidden_size, model.norm, native_precision(model))
+    optional = (_mtp(model, frame), _vision(model, frame), _projector(model, frame))
+    return Model(
+        _identity(model, document),
+        model.max_position_embeddings,
+        (_decoder(model, frame), *(c for c in optional if c is not None)),
+    )
+
+
+def native_precision(model: spec.ModelSpec) -> Precision:
+    """The published mix; biases, convolutions and state stay bf16 unless the spec names them."""
+    stated = tuple((role, format_named(name)) for role, name in model.precision.items())
+    return Precision().with_roles(stated)
+
+
+def _identity(model: spec.ModelSpec, document: Document) -> Identity:
+    revision = f", revision {model.source.revision}" if model.source.revision else ""
+    source = f"{model.source.config}{revision} ({model.source.date}, {model.source.confidence})"
+    return Identity(
+        model.name,
+        model.family,
+        model.hf_ids,
+        model.architecture,
+        model.license,
+        model.release_date,
+        source,
+        model.notes,
+        document,
+    )
+
+
+def _decoder(model: spec.ModelSpec, frame: Frame) -> Component:
+    table = Embedding(
+        "embed_tokens",
+        frame.precision,
+        model.vocab_size,
+        model.hidden_size,
+        is_tied=model.tie_word_embeddings,
+    )
+    first = (frame.stream_norm("embedding_norm"),) if model.embedding_norm else ()
+    return Component(
+        Part.DECODER,
+        (table, *first),
+        _layers(model.blocks, model.layers, frame),
+        (_final_norm(frame, Tokens.LAST), _head(model, frame)),
+    )
+
+
+def _final_norm(frame: Frame, tokens: Tokens) -> Norm:
+    return Norm(
+        "final_norm",
+        frame.precision,
+        frame.hidden_size,
+        kind=frame.norm.kind,
+        has_bias=frame.norm.bias,
+        tokens=tokens,
+    )
+
+
+def _head(model: spec.ModelSpec, frame: Frame) -> Operator:
+    if model.tie_word_embeddings:
+        return TiedHead("lm_head", frame.precision, model.vocab_size, model.hidden_size)
+    return Linear(
+        "lm_head",
+        frame.precision,
+        model.hidden_size,
+        model.vocab_size,
+        Role.HEAD,
+        split=Split.COLUMN,
+        split_units=model.vocab_size,
+        tokens=Tokens.LAST,
+        labels=("vocab_size", "hidden_size"),
+    )
+
+
+def _layers(
+    blocks: dict[str, spec.BlockSpec], runs: Iterable[spec.LayerRun], frame: Frame
+) -> tuple[Layer, ...]:
+    built = {name: block_operators(block, frame) for name, block in blocks.items()}
+    layers: dict[tuple[str, ...], Layer] = {}
+    for names in _block_names(runs):
+        if names not in layers:
+            operators = tuple(operator for name in names for operator in built[name])
+            layers[names] = Layer("+".join(names), operators)
+    return tuple(layers[names] for names in _block_names(runs))
+
+
+def _block_names(runs: Iterable[spec.LayerRun]) -> Iterator[tuple[str, ...]]:
+    for run in runs:
+        for _ in range(run.count):
+            if run.blocks is not None:
+                yield run.blocks
+            yield from _block_names(run.pattern or ())
+
+
+def _mtp(model: spec.ModelSpec, frame: Frame) -> Component | None:
+    """Each module: norms of embedding, hidden state and output, a 2D x D projection, one layer."""
+    if model.mtp is None:
+        return None
+    D = model.hidden_size
+    own: list[Operator] = [
+        frame.stream_norm("enorm"),
+        frame.stream_norm("hnorm"),
+        frame.between(
+            "eh_proj", (2 * D, "2 x hidden_size"), Width(D, "hidden_size"), Role.PROJECTOR
+        ),
+    ]
+    if model.mtp.own_embedding:
+        own.insert(
+            0, Embedding("embed_tokens", frame.precision, model.vocab_size, D, is_tied=False)
+        )
+    head = (_head(model, frame),) if model.mtp.own_head else ()
+    blocks = tuple(
+        operator
+        for name in model.mtp.blocks
+        for operator in block_operators(model.blocks[name], frame)
+    )
+    module = Layer("mtp", (*own, *blocks, _final_norm(frame, Tokens.ALL), *head))
+    return Component(Part.MTP, (), (module,) * model.mtp.num_nextn_predict_layers, ())
+
+
+def _vision(model: spec.ModelSpec, frame: Frame) -> Component | None:
+    tower = model.vision
+    if tower is None:
+        return None
+    inside = Frame(tower.hidden_size, tower.norm, frame.precision, in_tower=True)
+    pixels = (tower.num_channels * tower.patch_size**2, "num_channels x patch_size x patch_size")
+    before: list[Operator] = [
+        inside.between(
+            "patch_embedding",
+            pixels,
+            Width(tower.hidden_size, "hidden_size"),
+            Role.VISION,
+            bias=tower.patch_bias,
+        )
+    ]
+    vectors = (("class_embedding", int(tower.class_embedding)), ("positions", tower.num_positions))
+    before += [
+        LearnedVectors(name, inside.precision, count, tower.hidden_size, Role.VISION)
+        for name, count in vectors
+        if count
+    ]
+    before += [inside.stream_norm("pre_layernorm")] * tower.pre_norm
+    after = (inside.stream_norm("post_layernorm"),) * tower.post_norm
+    layers = _layers(tower.blocks, tower.layers, inside)
+    return Component(Part.VISION, tuple(before), layers, after)
+
+
+def _projector(model: spec.ModelSpec, frame: Frame) -> Component | None:
+    if not model.projector:
+        return None
+    operators = tuple(_projector_operator(item, index, frame.precision)
+                      for index, item in enumerate(model.projector))  # fmt: skip
+    return Component(Part.PROJECTOR, operators, (), ())
+
+
+def _projector_operator(
+    item: spec.ProjectorLinear | spec.ProjectorNorm, index: int, precision: Precision
+) -> Operator:
+    if isinstance(item, spec.ProjectorNorm):
+        return Norm(
+            f"norm_{index}",
+            precision,
+            item.width,
+            kind=item.norm,
+            has_bias=item.bias,
+            role=Role.PROJECTOR,
+        )
+    return Linear(
+        f"linear_{index}",
+        precision,
+        item.in_features,
+        item.out_features,
+        Role.PROJECTOR,
+        has_bias=item.bias,
+        labels=(f"projector.{index}.out_features", f"projector.{index}.in_features"),
+    )

@@ -1,0 +1,137 @@
+"""A compiled model: components made of layers made of operators.
+
+Every total is a sum over ``Component.counted``; no other description of a model exists.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+from llmplan.documents import Document
+from llmplan.ops.base import Operator
+
+
+class Part(StrEnum):
+    """The components a model may have."""
+
+    DECODER = "decoder"
+    MTP = "mtp"
+    VISION = "vision"
+    PROJECTOR = "projector"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer.
+
+    Attributes:
+        name: The names of its blocks, joined by ``+``.
+        operators: What it computes, in order.
+    """
+
+    name: str
+    operators: tuple[Operator, ...]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a model: operators before its layers, the layers in order, operators after.
+
+    Equal layers are one shared ``Layer`` object.
+    """
+
+    part: Part
+    before: tuple[Operator, ...]
+    layers: tuple[Layer, ...]
+    after: tuple[Operator, ...]
+
+    @cached_property
+    def distinct_layers(self) -> tuple[tuple[Layer, int], ...]:
+        """Each different layer with how often it stands, in order of first appearance."""
+        by_id = {id(layer): layer for layer in self.layers}
+        return tuple((by_id[key], n) for key, n in Counter(map(id, self.layers)).items())
+
+    @cached_property
+    def counted(self) -> tuple[tuple[Operator, int], ...]:
+        """Each different operator with how often it stands."""
+        counts: Counter[Operator] = Counter()
+        for operator in (*self.before, *self.after):
+            counts[operator] += 1
+        for layer, repeats in self.distinct_layers:
+            for operator in layer.operators:
+                counts[operator] += repeats
+        return tuple(counts.items())
+
+    def rewritten(self, rule: Callable[[Operator], Operator]) -> "Component":
+        """The same component with every operator replaced by ``rule``."""
+        layers = {
+            id(layer): Layer(layer.name, tuple(map(rule, layer.operators)))
+            for layer, _ in self.distinct_layers
+        }
+        return Component(
+            self.part,
+            tuple(map(rule, self.before)),
+            tuple(layers[id(layer)] for layer in self.layers),
+            tuple(map(rule, self.after)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a model is called and where its description comes from.
+
+    Attributes:
+        document: The spec file, which knows the line of every key.
+    """
+
+    name: str
+    family: str
+    hf_ids: tuple[str, ...]
+    architecture: str
+    license: str
+    release_date: str
+    source: str
+    notes: tuple[str, ...]
+    document: Document
+
+
+@dataclass(frozen=True)
+class Model:
+    """A compiled model.
+
+    Attributes:
+        identity: Names and sources.
+        context_length: Longest context in tokens that the model is published for.
+        components: Decoder first; MTP modules, vision tower and projector where there are any.
+    """
+
+    identity: Identity
+    context_length: int
+    components: tuple[Component, ...]
+
+    @property
+    def decoder(self) -> Component:
+        """The language model itself."""
+        return self.components[0]
+
+    def parts(self, *wanted: Part) -> tuple[Component, ...]:
+        """The components of these kinds that the model has."""
+        return tuple(c for c in self.components if c.part in wanted)
+
+    def served(self, *, mtp: bool = False, vision: bool = True) -> "Model":
+        """The model as it is loaded: MTP modules on request, vision unless it is left out."""
+        wanted = {Part.DECODER}
+        wanted |= {Part.MTP} if mtp else set()
+        wanted |= {Part.VISION, Part.PROJECTOR} if vision else set()
+        return replace(self, components=self.parts(*wanted))
+
+    def rewritten(self, rule: Callable[[Operator], Operator]) -> "Model":
+        """The same model with every operator replaced by ``rule``."""
+        return replace(self, components=tuple(c.rewritten(rule) for c in self.components))
+
+    def counted(self) -> Iterator[tuple[Operator, int]]:
+        """Each different operator of all components with how often it stands."""
+        for component in self.components:
+            yield from component.counted

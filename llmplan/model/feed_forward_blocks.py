@@ -1,0 +1,99 @@
+"""Dense networks, mixtures of experts and RWKV's channel mixing as operators."""
+
+from typing import Final
+
+from llmplan.model import spec
+from llmplan.model.frame import Frame, Operators, Width
+from llmplan.ops.moe import Experts, Router
+from llmplan.ops.norm import GATE_FLOPS, Elementwise
+from llmplan.ops.precision import Role
+from llmplan.ops.ssm import TokenShift
+
+ACTIVATION_FLOPS: Final = {"silu": 4.0, "gelu": 8.0, "relu": 1.0, "relu2": 2.0}
+"""Vector FLOPs of one activation: exp, add, divide, multiply for silu; the tanh form for gelu."""
+
+
+def channel_mix(block: spec.Rwkv6ChannelMixBlock, frame: Frame) -> Operators:
+    """RWKV-6 channel mixing."""
+    F, D = block.intermediate_size, frame.hidden_size
+    width = Width(F, "intermediate_size", F)
+    return (
+        TokenShift("token_shift", frame.precision, D, 2),
+        frame.column("key", width, Role.FFN),
+        Elementwise("activation", frame.precision, F, ACTIVATION_FLOPS["relu2"], split_units=F),
+        frame.row("value", width, Role.FFN),
+        frame.column("receptance", Width(D, "hidden_size"), Role.FFN),
+        Elementwise("gate", frame.precision, D, GATE_FLOPS, 2),
+    )
+
+
+def mlp(block: spec.MlpBlock, frame: Frame) -> Operators:
+    """A dense feed-forward network."""
+    width = Width(block.intermediate_size, "intermediate_size", block.intermediate_size)
+    return _feed_forward(block, frame, width, Role.FFN, bias=block.mlp_bias)
+
+
+def _feed_forward(
+    block: spec.MlpBlock | spec.MoeBlock,
+    frame: Frame,
+    width: Width,
+    role: Role,
+    *,
+    bias: bool,
+) -> Operators:
+    """Gate (where gated), up, activation and down of a dense or shared network."""
+    prefix = "shared_experts." if role is Role.SHARED_EXPERTS else ""
+    flops = ACTIVATION_FLOPS[block.hidden_act] + block.gated
+    gate = (frame.column(f"{prefix}gate_proj", width, role, bias=bias),) if block.gated else ()
+    return (
+        *gate,
+        frame.column(f"{prefix}up_proj", width, role, bias=bias),
+        Elementwise(
+            f"{prefix}activation",
+            frame.precision,
+            width.size,
+            flops,
+            1 + block.gated,
+            split_units=width.units,
+        ),
+        frame.row(f"{prefix}down_proj", width, role, bias=bias),
+    )
+
+
+def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
+    """Router, routed experts and shared experts."""
+    D, E = frame.hidden_size, block.num_experts
+    return (
+        Router(
+            "router",
+            frame.precision,
+            D,
+            E,
+            has_bias=block.router_bias,
+            has_correction_bias=block.e_score_correction_bias,
+        ),
+        Experts(
+            "experts",
+            frame.precision,
+            D,
+            block.moe_intermediate_size,
+            E,
+            block.num_experts_per_tok,
+            is_gated=block.gated,
+            has_bias=block.expert_bias,
+        ),
+        *_shared_experts(block, frame),
+    )
+
+
+def _shared_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
+    if block.shared_expert_intermediate_size:
+        size, label = block.shared_expert_intermediate_size, "shared_expert_intermediate_size"
+    elif block.n_shared_experts:
+        size = block.n_shared_experts * block.moe_intermediate_size
+        label = "n_shared_experts x moe_intermediate_size"
+    else:
+        return ()
+    gate = frame.column("shared_expert_gate", Width(1, "1"), Role.ROUTER)
+    network = _feed_forward(block, frame, Width(size, label, size), Role.SHARED_EXPERTS, bias=False)
+    return (*network, gate) if block.shared_expert_gate else network

@@ -1,0 +1,196 @@
+"""Linear attention, state-space and recurrent mixers as operators."""
+
+from llmplan.model import spec
+from llmplan.model.frame import Frame, Operators, Width
+from llmplan.ops.conv import ShortConvolution
+from llmplan.ops.linear import Linear, Split
+from llmplan.ops.linear_attention import DeltaRule, LightningAttention
+from llmplan.ops.norm import GATE_FLOPS, GELU_GATE_FLOPS, Elementwise, Norm, NormKind
+from llmplan.ops.precision import Role
+from llmplan.ops.ssm import (
+    GatedLinearRecurrence,
+    Mamba1Scan,
+    Mamba2Scan,
+    Rwkv6Recurrence,
+    TokenShift,
+)
+
+
+def gated_delta_net(block: spec.GatedDeltaNetBlock, frame: Frame) -> Operators:
+    """Gated delta net; every width follows the key heads, as the checkpoint packs it."""
+    Hk, Hv = block.linear_num_key_heads, block.linear_num_value_heads
+    d_k, d_v = block.linear_key_head_dim, block.linear_value_head_dim
+    precision = frame.precision
+    inner = Width(2 * Hk * d_k + 2 * Hv * d_v, "2 x (key heads x size + value heads x size)", Hk)
+    channels = 2 * Hk * d_k + Hv * d_v
+    output = Width(Hv * d_v, "linear_num_value_heads x linear_value_head_dim", Hk)
+    gates = Width(2 * Hv, "2 x linear_num_value_heads", Hk)
+    return (
+        frame.column("in_proj_qkvz", inner, Role.ATTENTION),
+        frame.column("in_proj_ba", gates, Role.STATE),
+        ShortConvolution(
+            "conv1d",
+            precision,
+            channels,
+            block.linear_conv_kernel_dim,
+            has_bias=False,
+            split_units=Hk,
+        ),
+        DeltaRule("delta_rule", precision, Hk, Hv, d_k, d_v),
+        Norm("norm", precision, d_v, Hv),
+        Elementwise("gate", precision, Hv * d_v, GATE_FLOPS, 2, split_units=Hk),
+        frame.row("out_proj", output, Role.ATTENTION),
+    )
+
+
+def kimi_delta_attention(block: spec.KdaBlock, frame: Frame) -> Operators:
+    """Kimi delta attention."""
+    H, h = block.num_heads, block.head_dim
+    precision = frame.precision
+    heads = Width(H * h, "num_heads x head_dim", H)
+    rank = (h, "head_dim")
+    return (
+        *(frame.column(f"{name}_proj", heads, Role.ATTENTION) for name in "qkv"),
+        *(
+            ShortConvolution(
+                f"{name}_conv1d",
+                precision,
+                H * h,
+                block.short_conv_kernel_size,
+                has_bias=False,
+                split_units=H,
+            )
+            for name in "qkv"
+        ),
+        frame.column("f_a_proj", Width(*rank), Role.STATE),
+        frame.between("f_b_proj", rank, heads, Role.STATE),
+        frame.column("b_proj", Width(H, "num_heads", H), Role.STATE),
+        DeltaRule("delta_rule", precision, H, H, h, h, decay_per_channel=True),
+        frame.column("g_a_proj", Width(*rank), Role.STATE),
+        frame.between("g_b_proj", rank, heads, Role.STATE),
+        Norm("o_norm", precision, h, H),
+        Elementwise("gate", precision, H * h, GATE_FLOPS, 2, split_units=H),
+        frame.row("o_proj", heads, Role.ATTENTION),
+    )
+
+
+def lightning(block: spec.LightningBlock, frame: Frame) -> Operators:
+    """Lightning attention with its gate and norm."""
+    H, h = block.num_attention_heads, block.head_dim
+    precision = frame.precision
+    heads = Width(H * h, "num_attention_heads x head_dim", H)
+    return (
+        frame.column("qkv_proj", Width(3 * H * h, f"3 x {heads.label}", H), Role.ATTENTION),
+        LightningAttention("lightning", precision, H, H, h, h),
+        frame.column("output_gate", heads, Role.ATTENTION),
+        Norm("norm", precision, H * h),
+        Elementwise("gate", precision, H * h, GATE_FLOPS, 2, split_units=H),
+        frame.row("out_proj", heads, Role.ATTENTION),
+    )
+
+
+def mamba(block: spec.MambaBlock, frame: Frame) -> Operators:
+    """Mamba, with the inner norms of Jamba where asked for."""
+    inner, state, rank = block.intermediate_size, block.state_size, block.time_step_rank
+    precision = frame.precision
+    channels = Width(inner, "intermediate_size", inner)
+    both = Width(2 * inner, "2 x intermediate_size", inner)
+    low_rank = Linear(
+        "x_proj",
+        precision,
+        inner,
+        rank + 2 * state,
+        Role.ATTENTION,
+        split=Split.ROW,
+        split_units=inner,
+        labels=("time_step_rank + 2 x state_size", "intermediate_size"),
+    )
+    norms = (("dt_layernorm", rank), ("b_layernorm", state), ("c_layernorm", state))
+    into = (rank, "time_step_rank")
+    return (
+        frame.column("in_proj", both, Role.ATTENTION, bias=block.use_bias),
+        ShortConvolution(
+            "conv1d",
+            precision,
+            inner,
+            block.conv_kernel,
+            has_bias=block.use_conv_bias,
+            split_units=inner,
+        ),
+        low_rank,
+        *(Norm(name, precision, width) for name, width in norms if block.inner_norms),
+        frame.between("dt_proj", into, channels, Role.ATTENTION, bias=True),
+        Mamba1Scan("scan", precision, inner, state),
+        frame.row("out_proj", channels, Role.ATTENTION, bias=block.use_bias),
+    )
+
+
+def mamba2(block: spec.Mamba2Block, frame: Frame) -> Operators:
+    """The published ``in_proj`` and ``conv1d``, apart by heads and groups, which split apart."""
+    H, G = block.num_heads, block.n_groups
+    inner, shared = H * block.head_dim, 2 * G * block.state_size
+    precision, bias = frame.precision, block.use_bias
+    zxdt = Width(2 * inner + H, "2 x num_heads x head_dim + num_heads", H)
+    bc = Width(shared, "2 x n_groups x state_size", G, may_replicate=True)
+    output = Width(inner, "num_heads x head_dim", H)
+    taps, conv_bias = block.conv_kernel, block.use_conv_bias
+    return (
+        frame.column("in_proj.zxdt", zxdt, Role.ATTENTION, bias=bias),
+        frame.column("in_proj.bc", bc, Role.ATTENTION, bias=bias),
+        ShortConvolution("conv1d.x", precision, inner, taps, conv_bias, H),
+        ShortConvolution("conv1d.bc", precision, shared, taps, conv_bias, G, may_replicate=True),
+        Mamba2Scan("scan", precision, H, block.head_dim, G, block.state_size),
+        Norm("norm", precision, inner),
+        Elementwise("gate", precision, inner, GATE_FLOPS, 2, split_units=H),
+        frame.row("out_proj", output, Role.ATTENTION, bias=bias),
+    )
+
+
+def rg_lru(block: spec.RgLruBlock, frame: Frame) -> Operators:
+    """The recurrent block of Griffin."""
+    heads, precision = block.num_attention_heads, frame.precision
+    width = Width(block.lru_width, "lru_width", heads)
+    return (
+        frame.column("linear_y", width, Role.ATTENTION, bias=True),
+        frame.column("linear_x", width, Role.ATTENTION, bias=True),
+        ShortConvolution(
+            "conv_1d",
+            precision,
+            block.lru_width,
+            block.conv1d_width,
+            has_bias=True,
+            split_units=heads,
+        ),
+        GatedLinearRecurrence("rg_lru", precision, block.lru_width, heads),
+        Elementwise("gate", precision, block.lru_width, GELU_GATE_FLOPS, 2, split_units=heads),
+        frame.row("linear_out", width, Role.ATTENTION, bias=True),
+    )
+
+
+def rwkv6(block: spec.Rwkv6Block, frame: Frame) -> Operators:
+    """RWKV-6 time mixing."""
+    H, h, precision = block.num_heads, block.head_dim, frame.precision
+    D, low, gate = frame.hidden_size, block.proj_low_rank_dim, block.gate_low_rank_dim
+    heads = Width(H * h, "num_heads x head size", H)
+    return (
+        TokenShift("token_shift", precision, D, 6),
+        frame.column("x_proj.down", Width(5 * low, "5 x proj_low_rank_dim"), Role.STATE),
+        frame.between(
+            "x_proj.up", (5 * low, "5 x proj_low_rank_dim"), Width(D, "hidden_size"), Role.STATE
+        ),
+        *(frame.column(f"{name}_proj", heads, Role.ATTENTION) for name in "rkvg"),
+        frame.column("w_proj.down", Width(gate, "gate_low_rank_dim"), Role.STATE),
+        frame.between("w_proj.up", (gate, "gate_low_rank_dim"), heads, Role.STATE, bias=True),
+        Rwkv6Recurrence("wkv", precision, H, h),
+        Norm(
+            "g_norm",
+            precision,
+            h,
+            H,
+            NormKind.LAYER,
+            has_bias=True,
+            weight_width=H * h,
+        ),
+        Elementwise("gate", precision, H * h, GATE_FLOPS, 2, split_units=H),
+        frame.row("o_proj", heads, Role.ATTENTION),
+    )

@@ -1,0 +1,445 @@
+"""The spec language: what a model YAML may say. Keys use the official config's names.
+
+A model is named blocks (token mixers and feed-forward networks), a layer pattern over them, and the
+parts around the decoder. There are no expressions and no includes.
+"""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from llmplan.ops.norm import NormKind
+from llmplan.ops.precision import Role
+
+Count = Annotated[int, Field(gt=0, le=10**9, strict=True)]
+SmallCount = Annotated[int, Field(gt=0, le=10_000, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(min_length=1, max_length=500, strict=True)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+BlockName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+def _released(value: Any) -> Any:
+    """YAML reads 2024-07-23 as a date and 2024-07 as text; both are kept as text."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+Day = Annotated[
+    str,
+    BeforeValidator(_released),
+    Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])(-\d{2})?$", max_length=10),
+]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NormSpec(Strict):
+    """The norms of the residual stream."""
+
+    kind: NormKind = NormKind.RMS
+    """rmsnorm or layernorm."""
+    bias: Flag = False
+    """Whether each norm has a bias beside its weight."""
+    placement: Literal["pre", "post", "sandwich"] = "pre"
+    """Before each block, after it (inside the residual branch), or both."""
+
+
+class AttentionBlock(Strict):
+    """Softmax attention: MHA, GQA or MQA, full, windowed or chunked."""
+
+    kind: Literal["attention"]
+    """attention"""
+    num_attention_heads: SmallCount
+    """Query heads."""
+    num_key_value_heads: SmallCount
+    """Key and value heads."""
+    head_dim: SmallCount
+    """Width of a query and key head."""
+    v_head_dim: SmallCount | None = None
+    """Width of a value head where it differs from head_dim."""
+    attention_bias: Flag = False
+    """Biases on the query, key and value projections."""
+    o_proj_bias: Flag = False
+    """Bias on the output projection."""
+    qk_norm: Literal["none", "head", "full", "l2"] = "none"
+    """Norm of queries and keys: per head, over the full width, or per head without weights (l2)."""
+    output_gate: Literal["none", "elementwise", "head"] = "none"
+    """Gate on the attention output: one value an element, or one a head."""
+    rotary_dim: Annotated[int, Field(ge=0, le=10_000, strict=True)] | None = None
+    """Rotated part of a head; 0 for a layer without positions, absent for the whole head."""
+    attention_sinks: Flag = False
+    """A learned logit a head joins each softmax."""
+    sliding_window: Count | None = None
+    """Each query sees this many last tokens only."""
+    attention_chunk_size: Count | None = None
+    """Each query sees its own chunk of this many positions only."""
+    causal: Flag = True
+    """False in encoders, which also keep no cache."""
+
+
+class IndexerSpec(Strict):
+    """Sparse attention: the indexer that chooses which keys a query attends to."""
+
+    index_n_heads: SmallCount
+    """Indexer heads."""
+    index_head_dim: SmallCount
+    """Width of an indexer head and of its cached key."""
+    index_topk: Count
+    """Keys each query attends to."""
+
+
+class MlaBlock(Strict):
+    """Multi-head latent attention."""
+
+    kind: Literal["mla"]
+    """mla"""
+    num_attention_heads: SmallCount
+    """Heads."""
+    q_lora_rank: Count | None
+    """Rank of the query compression; null where queries are projected directly."""
+    kv_lora_rank: Count
+    """Width of the cached latent."""
+    qk_nope_head_dim: SmallCount
+    """Head width of queries and keys without positions."""
+    qk_rope_head_dim: SmallCount
+    """Width of the shared positional key."""
+    v_head_dim: SmallCount
+    """Head width of values."""
+    rotary: Flag = True
+    """False where the positional part is not rotated (Kimi Linear)."""
+    indexer: IndexerSpec | None = None
+    """Sparse attention on top."""
+
+
+class GatedDeltaNetBlock(Strict):
+    """Gated delta net (Qwen3-Next)."""
+
+    kind: Literal["gated_delta_net"]
+    """gated_delta_net"""
+    linear_num_key_heads: SmallCount
+    """Query and key heads."""
+    linear_num_value_heads: SmallCount
+    """Value heads, one state matrix each."""
+    linear_key_head_dim: SmallCount
+    """Width of a key head."""
+    linear_value_head_dim: SmallCount
+    """Width of a value head."""
+    linear_conv_kernel_dim: SmallCount
+    """Taps of the short convolution."""
+
+
+class KdaBlock(Strict):
+    """Kimi delta attention: the delta rule with a decay per channel."""
+
+    kind: Literal["kda"]
+    """kda"""
+    num_heads: SmallCount
+    """Heads."""
+    head_dim: SmallCount
+    """Width of a head."""
+    short_conv_kernel_size: SmallCount
+    """Taps of the three short convolutions."""
+
+
+class LightningBlock(Strict):
+    """Lightning attention (MiniMax-01)."""
+
+    kind: Literal["lightning"]
+    """lightning"""
+    num_attention_heads: SmallCount
+    """Heads."""
+    head_dim: SmallCount
+    """Width of a head."""
+
+
+class MambaBlock(Strict):
+    """Mamba (selective state space)."""
+
+    kind: Literal["mamba"]
+    """mamba"""
+    intermediate_size: Count
+    """Inner width."""
+    state_size: SmallCount
+    """State numbers a channel."""
+    conv_kernel: SmallCount
+    """Taps of the short convolution."""
+    time_step_rank: SmallCount
+    """Rank of the step-size projection."""
+    use_bias: Flag = False
+    """Biases on the in and out projections."""
+    use_conv_bias: Flag = True
+    """Bias on the convolution."""
+    inner_norms: Flag = False
+    """Norms on step size, B and C (Jamba)."""
+
+
+class Mamba2Block(Strict):
+    """Mamba-2 (state-space duality)."""
+
+    kind: Literal["mamba2"]
+    """mamba2"""
+    num_heads: SmallCount
+    """Heads."""
+    head_dim: SmallCount
+    """Channels a head."""
+    n_groups: SmallCount
+    """Groups that share B and C."""
+    state_size: SmallCount
+    """State numbers a channel."""
+    conv_kernel: SmallCount
+    """Taps of the short convolution."""
+    use_bias: Flag = False
+    """Biases on the in and out projections."""
+    use_conv_bias: Flag = True
+    """Bias on the convolution."""
+
+
+class RgLruBlock(Strict):
+    """The recurrent block of Griffin and RecurrentGemma."""
+
+    kind: Literal["rg_lru"]
+    """rg_lru"""
+    lru_width: Count
+    """Channels of the recurrence."""
+    num_attention_heads: SmallCount
+    """Blocks of the block-diagonal gates."""
+    conv1d_width: SmallCount
+    """Taps of the short convolution."""
+
+
+class Rwkv6Block(Strict):
+    """Time mixing of RWKV-6."""
+
+    kind: Literal["rwkv6"]
+    """rwkv6"""
+    num_heads: SmallCount
+    """Heads."""
+    head_dim: SmallCount
+    """Width of a head."""
+    proj_low_rank_dim: SmallCount
+    """Rank of the token-shift mixing."""
+    gate_low_rank_dim: SmallCount
+    """Rank of the decay projection."""
+
+
+class MlpBlock(Strict):
+    """Dense feed-forward network."""
+
+    kind: Literal["mlp"]
+    """mlp"""
+    intermediate_size: Count
+    """Inner width of one branch."""
+    hidden_act: Literal["silu", "gelu", "relu", "relu2"] = "silu"
+    """Activation."""
+    gated: Flag = True
+    """Three matrices (gate, up, down) instead of two."""
+    mlp_bias: Flag = False
+    """Biases on all matrices."""
+
+
+class MoeBlock(Strict):
+    """Mixture of experts."""
+
+    kind: Literal["moe"]
+    """moe"""
+    num_experts: SmallCount
+    """Routed experts of a layer."""
+    num_experts_per_tok: SmallCount
+    """Routed experts that a token uses."""
+    moe_intermediate_size: Count
+    """Inner width of one routed expert."""
+    n_shared_experts: SmallCount | None = None
+    """Shared experts of moe_intermediate_size each, fused into one network."""
+    shared_expert_intermediate_size: Count | None = None
+    """Inner width of the shared network where it is stated by itself."""
+    shared_expert_gate: Flag = False
+    """A sigmoid gate on the shared output."""
+    hidden_act: Literal["silu", "gelu", "relu", "relu2"] = "silu"
+    """Activation."""
+    gated: Flag = True
+    """Three matrices an expert instead of two."""
+    expert_bias: Flag = False
+    """Biases on all matrices of the routed experts."""
+    router_bias: Flag = False
+    """The router is a linear layer with bias."""
+    e_score_correction_bias: Flag = False
+    """A stored selection bias a routed expert, which is a buffer and no parameter."""
+
+
+class Rwkv6ChannelMixBlock(Strict):
+    """Channel mixing of RWKV-6."""
+
+    kind: Literal["rwkv6_channel_mix"]
+    """rwkv6_channel_mix"""
+    intermediate_size: Count
+    """Inner width."""
+
+
+BlockSpec = Annotated[
+    AttentionBlock
+    | MlaBlock
+    | GatedDeltaNetBlock
+    | KdaBlock
+    | LightningBlock
+    | MambaBlock
+    | Mamba2Block
+    | RgLruBlock
+    | Rwkv6Block
+    | MlpBlock
+    | MoeBlock
+    | Rwkv6ChannelMixBlock,
+    Field(discriminator="kind"),
+]
+
+
+class LayerRun(Strict):
+    """Equal layers in a row, or a pattern of runs that repeats."""
+
+    count: SmallCount = 1
+    """How often the layer, or the whole pattern, stands here."""
+    blocks: tuple[BlockName, ...] | None = None
+    """The blocks of one layer, in order."""
+    pattern: "tuple[LayerRun, ...] | None" = None
+    """Runs that make up one period, instead of blocks."""
+
+
+class MtpSpec(Strict):
+    """Multi-token-prediction modules, outside the total and the weights unless asked for."""
+
+    num_nextn_predict_layers: SmallCount
+    """Modules."""
+    blocks: tuple[BlockName, ...]
+    """The blocks of the decoder layer in each."""
+    own_embedding: Flag = False
+    """Each module stores its own input table."""
+    own_head: Flag = False
+    """Each module stores its own output head."""
+
+
+class VisionSpec(Strict):
+    """A vision tower: patch embedding, encoder layers, norms."""
+
+    hidden_size: Count
+    """Width."""
+    num_hidden_layers: SmallCount
+    """Encoder layers."""
+    image_size: SmallCount
+    """Pixels a side of the published input."""
+    patch_size: SmallCount
+    """Pixels a side of a patch."""
+    num_channels: SmallCount = 3
+    """Colour channels."""
+    patch_bias: Flag
+    """Bias on the patch embedding."""
+    num_positions: Annotated[int, Field(ge=0, le=10**6, strict=True)]
+    """Learned position vectors; 0 where positions are rotary only."""
+    class_embedding: Flag = False
+    """A learned class token."""
+    pre_norm: Flag = False
+    """A norm before the first layer."""
+    post_norm: Flag = False
+    """A norm after the last layer."""
+    norm: NormSpec
+    """Norms of the tower."""
+    blocks: dict[BlockName, BlockSpec]
+    """Named blocks of the tower."""
+    layers: tuple[LayerRun, ...]
+    """Layer pattern of the tower."""
+
+
+class ProjectorLinear(Strict):
+    """A matrix between tower and decoder."""
+
+    kind: Literal["linear"]
+    """linear"""
+    in_features: Count
+    """Width in."""
+    out_features: Count
+    """Width out."""
+    bias: Flag = False
+    """Whether there is a bias."""
+
+
+class ProjectorNorm(Strict):
+    """A norm between tower and decoder."""
+
+    kind: Literal["norm"]
+    """norm"""
+    width: Count
+    """Width."""
+    norm: NormKind = NormKind.RMS
+    """rmsnorm or layernorm."""
+    bias: Flag = False
+    """Whether there is a bias."""
+
+
+class Source(Strict):
+    """Where the config was read."""
+
+    config: Text
+    """Repository and file, or document."""
+    revision: Text | None = None
+    """Commit or version, where one is known."""
+    date: Day
+    """Day on which it was read."""
+    confidence: Literal["official-copy", "docs", "class-default"] = "official-copy"
+    """A copy of the official file, put together from documents, or a class's defaults."""
+
+
+class ModelSpec(Strict):
+    """One model."""
+
+    name: Slug
+    """Catalogue name; the file's own."""
+    family: Slug
+    """Model family."""
+    hf_ids: tuple[Text, ...]
+    """Hugging Face ids of repositories with this architecture; the first is the reference."""
+    architecture: Text
+    """architectures[0] of the config."""
+    source: Source
+    """Where the config was read."""
+    license: Text
+    """Licence of the weights."""
+    release_date: Day
+    """Release day or month."""
+    notes: tuple[Text, ...] = ()
+    """What a reader should know and the numbers do not say."""
+    max_position_embeddings: Count
+    """Longest context in tokens that the model is published for."""
+    hidden_size: Count
+    """Width of the residual stream."""
+    num_hidden_layers: SmallCount
+    """Decoder layers."""
+    vocab_size: Count
+    """Rows of the input table, padding included."""
+    tie_word_embeddings: Flag
+    """Whether the output head is the input table."""
+    norm: NormSpec = NormSpec()
+    """Norms of the residual stream."""
+    embedding_norm: Flag = False
+    """A norm after the input table (RWKV)."""
+    precision: dict[Role, Text] = {}
+    """Published format by role; bf16 where nothing is said, fp32 for buffers."""
+    blocks: dict[BlockName, BlockSpec]
+    """Named blocks."""
+    layers: tuple[LayerRun, ...]
+    """Layer pattern: runs of layers, each a list of block names."""
+    mtp: MtpSpec | None = None
+    """Multi-token-prediction modules."""
+    vision: VisionSpec | None = None
+    """Vision tower."""
+    projector: tuple[
+        Annotated[ProjectorLinear | ProjectorNorm, Field(discriminator="kind")], ...
+    ] = ()
+    """What carries vision features into the decoder."""
+
+
+def model_schema() -> dict[str, Any]:
+    """JSON schema of a model spec, for editors."""
+    return ModelSpec.model_json_schema()

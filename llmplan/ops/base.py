@@ -1,0 +1,262 @@
+"""What every operator states: its weights, its state, and its cost for one forward step.
+
+Symbols: B requests, T new tokens per request, S tokens already in state, G request groups.
+"""
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import cached_property
+from math import prod
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from llmplan.dtypes import Format, bytes_for
+from llmplan.errors import InputError
+from llmplan.ops.precision import Precision, Role
+
+Array: TypeAlias = NDArray[np.float64]
+Number: TypeAlias = "Array | float"
+TokenCount = TypeVar("TokenCount", int, NDArray[np.int64])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass: a list of request groups, the last axis of each field.
+
+    Prefill is one group, decode one, a mixed batch several. Fields broadcast, so a sweep is one
+    ``Step`` whose leading axes are the points.
+
+    Attributes:
+        requests: Requests of each group, shape [..., G].
+        new_tokens: New tokens of each of its requests (T), shape [..., G].
+        context: Tokens each request already holds in state (S), shape [..., G].
+    """
+
+    requests: Array
+    new_tokens: Array
+    context: Array
+
+    @classmethod
+    def of(cls, requests: ArrayLike, new_tokens: ArrayLike, context: ArrayLike) -> "Step":
+        """A step of one group a point: arguments broadcast and get the group axis.
+
+        Raises:
+            InputError: A field is negative, or not finite.
+        """
+        parts = [np.asarray(part, dtype=np.float64) for part in (requests, new_tokens, context)]
+        if any(not np.all(np.isfinite(part)) or np.any(part < 0) for part in parts):
+            raise InputError("requests, new tokens and context must be finite and not negative.")
+        return cls(*(part[..., np.newaxis] for part in parts))
+
+    @classmethod
+    def prefill(cls, requests: ArrayLike, prompt: ArrayLike) -> "Step":
+        """Whole prompts from an empty state."""
+        return cls.of(requests, prompt, 0)
+
+    @classmethod
+    def decode(cls, requests: ArrayLike, context: ArrayLike) -> "Step":
+        """One new token for each request that already holds ``context`` tokens."""
+        return cls.of(requests, 1, context)
+
+    @cached_property
+    def tokens(self) -> Array:
+        """New tokens of the step, all groups, shape [...]."""
+        total: Array = (self.requests * self.new_tokens).sum(axis=-1)
+        return total
+
+    @cached_property
+    def sequences(self) -> Array:
+        """Requests of the step, all groups, shape [...]."""
+        total: Array = np.asarray(self.requests, dtype=np.float64).sum(axis=-1)
+        return total
+
+    def over_requests(self, per_request: Array) -> Array:
+        """The sum over all requests of a value per request, [..., G] to [...]."""
+        total: Array = (self.requests * per_request).sum(axis=-1)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one step asks of the hardware; fields are 0.0 or arrays of the step's shape.
+
+    FLOPs are apart by the unit that does them: matmuls with weights, attention over state (scores
+    and values; the recurrence of linear attention), convolutions, state-space scans, and vector
+    work (norms, activations, softmax, rotary).
+    """
+
+    matmul_flops: Number = 0.0
+    attention_flops: Number = 0.0
+    convolution_flops: Number = 0.0
+    scan_flops: Number = 0.0
+    vector_flops: Number = 0.0
+    weight_read_bytes: Number = 0.0
+    state_read_bytes: Number = 0.0
+    state_written_bytes: Number = 0.0
+    activation_bytes: Number = 0.0
+    launches: Number = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(_sum(getattr(self, f), getattr(other, f)) for f in COST_FIELDS))
+
+    def times(self, count: int) -> "Cost":
+        """The cost of ``count`` such operators."""
+        if count == 1:
+            return self
+        return Cost(*(getattr(self, f) * count for f in COST_FIELDS))
+
+    @property
+    def model_flops(self) -> Number:
+        """Matmuls, attention and convolutions: what ``llmplan flops`` reports first."""
+        return _sum(_sum(self.matmul_flops, self.attention_flops), self.convolution_flops)
+
+    @property
+    def moved_bytes(self) -> Number:
+        """Bytes between memory and the chip."""
+        states = _sum(self.state_read_bytes, self.state_written_bytes)
+        return _sum(_sum(self.weight_read_bytes, states), self.activation_bytes)
+
+
+COST_FIELDS = tuple(item.name for item in fields(Cost))
+
+
+def _sum(left: Number, right: Number) -> Number:
+    """Sum that leaves absent terms alone, so that a sweep adds no arrays of zeros."""
+    if isinstance(left, float) and left == 0.0:
+        return right
+    if isinstance(right, float) and right == 0.0:
+        return left
+    return left + right
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One stored tensor of an operator.
+
+    Attributes:
+        name: Name within the operator, empty for its only weight.
+        shape: As stored, input axis last.
+        role: Decides its format.
+        labels: Where each axis comes from, in words of the spec's keys.
+        active_frac: Share of it that one token uses (top-k / experts for routed experts).
+        is_buffer: Stored, but no parameter (routing bias).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+    labels: tuple[str, ...]
+    active_frac: tuple[int, int] = (1, 1)
+    is_buffer: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Number of entries."""
+        return prod(self.shape)
+
+    @property
+    def active_elements(self) -> int:
+        """Entries that one token uses; exact, since experts are equal."""
+        used, of = self.active_frac
+        return self.elements * used // of
+
+
+class StateKind(StrEnum):
+    """How a part of a request's state behaves."""
+
+    KV = "kv"
+    WINDOW = "window"
+    INDEXER = "indexer"
+    RECURRENT = "recurrent"
+    CONVOLUTION = "convolution"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a request keeps in one operator.
+
+    Attributes:
+        kind: Growing keys and values, windowed ones, indexer keys, or fixed state.
+        width: Elements per token (kv, window, indexer) or per request (recurrent, convolution).
+        format: Element format.
+        formula: ``width`` in words of the spec's keys.
+        window: Tokens kept at most; 0 where nothing is dropped.
+    """
+
+    kind: StateKind
+    width: int
+    format: Format
+    formula: str
+    window: int = 0
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the size does not depend on the context at all."""
+        return self.kind in (StateKind.RECURRENT, StateKind.CONVOLUTION)
+
+    @property
+    def width_bytes(self) -> int:
+        """Bytes of one token's entry, or of the whole fixed state."""
+        return bytes_for((self.width,), self.format)
+
+    def bytes_at(self, context: TokenCount) -> TokenCount:
+        """Bytes of one request that holds ``context`` tokens; arrays of int64 broadcast."""
+        if self.is_fixed:
+            return self.width_bytes + 0 * context
+        if not self.window:
+            return self.width_bytes * context
+        if isinstance(context, int):
+            return self.width_bytes * min(context, self.window)
+        return self.width_bytes * np.minimum(context, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Base of all operators: a name within its layer and the formats it is stored in.
+
+    Subclasses state ``weights``, ``states`` and ``cost``; totals are sums over operators.
+    """
+
+    name: str
+    precision: Precision
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """Stored tensors."""
+        return ()
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """What each request keeps."""
+        return ()
+
+    def cost(self, step: Step) -> Cost:
+        """Cost of one forward step."""
+        raise NotImplementedError
+
+    @property
+    def parameters(self) -> int:
+        """Parameters, buffers apart."""
+        return sum(w.elements for w in self.weights if not w.is_buffer)
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token uses."""
+        return sum(w.active_elements for w in self.weights if not w.is_buffer)
+
+    @property
+    def buffers(self) -> int:
+        """Stored entries that are no parameters."""
+        return sum(w.elements for w in self.weights if w.is_buffer)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Stored bytes, scales and buffers included."""
+        return sum(bytes_for(w.shape, self.precision.of(w.role)) for w in self.weights)
+
+    @property
+    def activation_width_bytes(self) -> float:
+        """Bytes of one activation element."""
+        return self.precision.activations.bits_per_weight / 8

@@ -1,0 +1,95 @@
+"""Input tables, learned positions, and an output head that shares the input table."""
+
+from dataclasses import dataclass
+
+from llmplan.ops.base import Cost, Operator, Step, Weight
+from llmplan.ops.linear import Tokens
+from llmplan.ops.precision import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding(Operator):
+    """The input table; a token reads one row.
+
+    Attributes:
+        vocab_size: Rows, padding included.
+        hidden_size: Width.
+        is_tied: The table is the output head as well, so every token uses all of it.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    is_tied: bool
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The table."""
+        active = (1, 1) if self.is_tied else (0, 1)
+        shape, labels = (self.vocab_size, self.hidden_size), ("vocab_size", "hidden_size")
+        return (Weight("", shape, Role.EMBEDDING, labels, active),)
+
+    def cost(self, step: Step) -> Cost:
+        """One row read and one vector written a token; no FLOPs."""
+        row_bytes = self.hidden_size * self.precision.embedding.bits_per_weight / 8
+        return Cost(
+            weight_read_bytes=row_bytes * step.tokens,
+            activation_bytes=self.hidden_size * self.activation_width_bytes * step.tokens,
+            launches=1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TiedHead(Operator):
+    """The output head whose matrix is the input table: no weights of its own.
+
+    Attributes:
+        vocab_size: Rows of the table.
+        hidden_size: Width.
+        tokens: Positions that get logits.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    tokens: Tokens = Tokens.LAST
+
+    def cost(self, step: Step) -> Cost:
+        """2 · vocabulary · width FLOPs a position; the whole table is read once a step."""
+        tokens = self.tokens.in_step(step)
+        table = self.vocab_size * self.hidden_size
+        width = self.vocab_size + self.hidden_size
+        return Cost(
+            matmul_flops=2.0 * table * tokens,
+            weight_read_bytes=table * self.precision.embedding.bits_per_weight / 8,
+            activation_bytes=width * self.activation_width_bytes * tokens,
+            launches=1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedVectors(Operator):
+    """Stored vectors that are added to or joined with the tokens: positions, class tokens.
+
+    Attributes:
+        count: Vectors.
+        width: Width.
+        role: What they belong to.
+    """
+
+    count: int
+    width: int
+    role: Role
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The vectors."""
+        return (Weight("", (self.count, self.width), self.role, ("positions", "hidden_size")),)
+
+    def cost(self, step: Step) -> Cost:
+        """One sum a token."""
+        elements = self.width * step.tokens
+        return Cost(
+            vector_flops=elements,
+            weight_read_bytes=float(self.weights_bytes),
+            activation_bytes=2 * self.activation_width_bytes * elements,
+            launches=1.0,
+        )

@@ -1,0 +1,119 @@
+"""Mixture of experts: the router and the routed experts. Shared experts are ``Linear`` operators.
+
+Symbols: D hidden size, F expert width, E experts, k experts per token.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmplan.ops.base import Array, Cost, Operator, Step, Weight
+from llmplan.ops.precision import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Router(Operator):
+    """Scores of all experts for every token.
+
+    Attributes:
+        hidden_size: D.
+        num_experts: E.
+        has_bias: The router is a linear layer with bias.
+        has_correction_bias: A stored selection bias a expert that is no parameter.
+    """
+
+    hidden_size: int
+    num_experts: int
+    has_bias: bool = False
+    has_correction_bias: bool = False
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """Score matrix, bias, and the routing-bias buffer."""
+        E, labels = self.num_experts, ("num_experts", "hidden_size")
+        weights = [Weight("", (E, self.hidden_size), Role.ROUTER, labels)]
+        if self.has_bias:
+            weights.append(Weight("bias", (E,), Role.ROUTER, labels[:1]))
+        if self.has_correction_bias:
+            name = "e_score_correction_bias"
+            weights.append(Weight(name, (E,), Role.BUFFER, labels[:1], is_buffer=True))
+        return tuple(weights)
+
+    def cost(self, step: Step) -> Cost:
+        """2·D·E FLOPs a token; the choice of the top k is vector work of E a token."""
+        width = self.hidden_size + self.num_experts
+        return Cost(
+            matmul_flops=2.0 * self.hidden_size * self.num_experts * step.tokens,
+            vector_flops=float(self.num_experts) * step.tokens,
+            weight_read_bytes=float(self.weights_bytes),
+            activation_bytes=width * self.activation_width_bytes * step.tokens,
+            launches=2.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Experts(Operator):
+    """The routed experts of one layer, each a feed-forward network.
+
+    Attributes:
+        hidden_size: Width in and out (D).
+        moe_intermediate_size: Width of one expert (F).
+        num_experts: Experts of the layer (E).
+        num_experts_per_tok: Experts a token uses (k).
+        is_gated: Three matrices (gate, up, down) instead of two.
+        has_bias: Each matrix of each expert has a bias (gpt-oss).
+    """
+
+    hidden_size: int
+    moe_intermediate_size: int
+    num_experts: int
+    num_experts_per_tok: int
+    is_gated: bool = True
+    has_bias: bool = False
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """Stacks over experts."""
+        E, F, D = self.num_experts, self.moe_intermediate_size, self.hidden_size
+        up = ("num_experts", "moe_intermediate_size", "hidden_size")
+        down = ("num_experts", "hidden_size", "moe_intermediate_size")
+        matrices = [("up_proj", (E, F, D), up), ("down_proj", (E, D, F), down)]
+        if self.is_gated:
+            matrices.insert(0, ("gate_proj", (E, F, D), up))
+        active = (self.num_experts_per_tok, E)
+        stacks = [Weight(n, shape, Role.EXPERTS, of, active) for n, shape, of in matrices]
+        if self.has_bias:
+            stacks += [
+                Weight(f"{n}.bias", shape[:2], Role.BIAS, of[:2], active)
+                for n, shape, of in matrices
+            ]
+        return tuple(stacks)
+
+    def experts_hit(self, tokens: Array) -> Array:
+        """Expected distinct experts that so many tokens use under even routing.
+
+        E·(1 - (1 - k/E)ᵗ): each token leaves an expert out with probability 1 - k/E.
+        """
+        E, k = self.num_experts, self.num_experts_per_tok
+        if k >= E:
+            return np.where(tokens > 0, float(E), 0.0)
+        hit: Array = -E * np.expm1(tokens * np.log1p(-k / E))
+        return hit
+
+    def cost(self, step: Step) -> Cost:
+        """2·(3 or 2)·D·F·k FLOPs a token; weights of the experts hit are read once.
+
+        Shapes: step fields [..., G]; result [...].
+        """
+        D, F, k = self.hidden_size, self.moe_intermediate_size, self.num_experts_per_tok
+        matrices = 3 if self.is_gated else 2
+        tokens = step.tokens
+        expert_bytes = self.weights_bytes / self.num_experts
+        moved = k * (2 * D + matrices * F) * self.activation_width_bytes
+        return Cost(
+            matmul_flops=2.0 * matrices * D * F * k * tokens,
+            vector_flops=(2.0 * F + 2.0 * D) * k * tokens,
+            weight_read_bytes=expert_bytes * self.experts_hit(tokens),
+            activation_bytes=moved * tokens,
+            launches=float(matrices),
+        )

@@ -1,0 +1,96 @@
+"""Normalisation and other elementwise work."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from llmplan.ops.base import Cost, Operator, Step, Weight
+from llmplan.ops.linear import Tokens
+from llmplan.ops.precision import Role
+
+GATE_FLOPS: Final = 5.0
+"""A sigmoid and a product for each element."""
+GELU_GATE_FLOPS: Final = 9.0
+"""A tanh-form gelu and a product for each element."""
+
+
+class NormKind(StrEnum):
+    """Which statistic is removed."""
+
+    RMS = "rmsnorm"
+    LAYER = "layernorm"
+
+    @property
+    def flops_per_element(self) -> float:
+        """RMS: square, sum, scale, weight; Layer: these, mean, subtract and bias."""
+        return 4.0 if self is NormKind.RMS else 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Norm(Operator):
+    """Norm over vectors of ``width``, ``vectors`` of them a token.
+
+    Attributes:
+        width: Elements that share one statistic.
+        vectors: Vectors a token: 1, or the heads of a per-head norm.
+        kind: RMSNorm or LayerNorm.
+        has_weight: False for a norm without parameters.
+        has_bias: Whether there is a bias beside the weight.
+        weight_width: Elements of the weight: ``width``, or all vectors where each has its own.
+        role: Norm, or vision for norms of the tower.
+        tokens: Which tokens pass through.
+    """
+
+    width: int
+    vectors: int = 1
+    kind: NormKind = NormKind.RMS
+    has_weight: bool = True
+    has_bias: bool = False
+    weight_width: int = 0
+    role: Role = Role.NORM
+    tokens: Tokens = Tokens.ALL
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """Weight and bias."""
+        shape = (self.weight_width or self.width,)
+        names = [name for name, here in (("", self.has_weight), ("bias", self.has_bias)) if here]
+        return tuple(Weight(name, shape, self.role, ("norm width",)) for name in names)
+
+    def cost(self, step: Step) -> Cost:
+        """Vector work of the statistic and the scaling; reads and writes each element once."""
+        elements = self.width * self.vectors * self.tokens.in_step(step)
+        return Cost(
+            vector_flops=self.kind.flops_per_element * elements,
+            weight_read_bytes=float(self.weights_bytes),
+            activation_bytes=2 * self.activation_width_bytes * elements,
+            launches=1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise(Operator):
+    """Vector work without weights: activations, gates, rotary embedding, residual sums.
+
+    Attributes:
+        width: Elements written a token.
+        flops_per_element: FLOPs of each.
+        reads: Elements read for each one written.
+        split_units: Indivisible units of the width for tensor parallelism; 1 where it stays whole.
+        may_replicate: Whether ranks beyond ``split_units`` may hold copies.
+    """
+
+    width: int
+    flops_per_element: float
+    reads: int = 1
+    split_units: int = 1
+    may_replicate: bool = False
+
+    def cost(self, step: Step) -> Cost:
+        """Proportional to the elements."""
+        elements = self.width * step.tokens
+        return Cost(
+            vector_flops=self.flops_per_element * elements,
+            activation_bytes=(1 + self.reads) * self.activation_width_bytes * elements,
+            launches=1.0,
+        )
