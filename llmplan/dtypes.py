@@ -37,6 +37,10 @@ class Format:
     column_bits: int = 0
     note: str = ""
 
+    def __hash__(self) -> int:
+        """Names are unique, and precision is hashed for every operator that is folded."""
+        return hash(self.name)
+
     @property
     def bits_per_weight(self) -> float:
         """Bits an element of a large matrix costs, scales included."""

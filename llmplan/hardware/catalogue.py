@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from llmplan.documents import shipped_folder
+from llmplan.documents import load_document, shipped_folder
 from llmplan.dtypes import divide_up
 from llmplan.errors import DocumentError, InputError, UnknownNameError, nearest_names, printable
 from llmplan.hardware.device import Device, GpuGroup, Node
@@ -39,6 +39,21 @@ def load_device(name: str) -> Device:
         UnknownNameError: No such device, with the nearest names.
     """
     return _shipped_device(_slug("devices", "GPU", name))
+
+
+def device_of_stem(stem: str) -> Device:
+    """The device that a file's stem begins with: ``a100_sxm_gemm`` means ``a100-80gb-sxm``.
+
+    Raises:
+        UnknownNameError: It begins with the name of no device.
+    """
+    words = stem.split("_")
+    for length in range(len(words), 0, -1):
+        try:
+            return load_device("_".join(words[:length]))
+        except UnknownNameError:
+            continue
+    raise UnknownNameError("GPU", stem, device_names(), NEXT_STEP)
 
 
 def load_node(name: str) -> Node:
@@ -122,7 +137,7 @@ def _group(device: Device, nodes: int | None, per_node: int) -> GpuGroup:
         return GpuGroup(per_node // node.devices, node.devices, device, node)
     split = _even_split((nodes or 1) * per_node, node.devices)
     raise InputError(
-        f"a {node.slug} node holds {node.devices} x {device.slug}, not {per_node}. "
+        f"one {node.slug} node holds {node.devices} x {device.slug}, not {per_node}. "
         f"Write how they are spread, for example {split}x{device.slug}."
     )
 
@@ -170,11 +185,10 @@ def _shipped_node(slug: str) -> Node:
 def _slugs_by_key(folder: str) -> dict[str, str]:
     slugs: dict[str, str] = {}
     for path in _files(folder):
-        for name in (path.stem, *_top_level(path, "aliases", [])):
-            other = slugs.setdefault(matching_key(str(name)), path.stem)
+        for name in (path.stem, str(_top_level(path, "name", path.stem)), *_aliases(path)):
+            other = slugs.setdefault(matching_key(name), path.stem)
             if other != path.stem:
-                shown = f"hardware/{folder}/{path.name}"
-                raise DocumentError(f"alias '{name}' also means {other}.", shown, key="aliases")
+                raise DocumentError(f"'{name}' already means {other}.", str(path), key="aliases")
     return slugs
 
 
@@ -187,7 +201,17 @@ def _default_nodes() -> dict[str, str]:
     }
 
 
+def _aliases(path: Path) -> list[str]:
+    aliases = _top_level(path, "aliases", [])
+    if not isinstance(aliases, list):
+        raise DocumentError("should be a list of names.", str(path), key="aliases")
+    return [str(alias) for alias in aliases]
+
+
 def _top_level(path: Path, key: str, default: Any) -> Any:
     """The value of one top-level key, read without parsing the rest of the file."""
     lines = re.search(rf"^{key}:.*(?:\n(?:[ \t\-#\]].*)?)*", path.read_text("utf-8"), re.MULTILINE)
-    return yaml.load(lines[0], Loader=_Loader)[key] if lines else default  # noqa: S506  a safe loader
+    try:
+        return yaml.load(lines[0], Loader=_Loader)[key] if lines else default  # noqa: S506  safe
+    except yaml.YAMLError:
+        return load_document(path).data.get(key, default)

@@ -85,7 +85,7 @@ def _head(model: spec.ModelSpec, frame: Frame) -> Operator:
         model.hidden_size,
         model.vocab_size,
         Role.HEAD,
-        split=Split.COLUMN,
+        split=Split.VOCABULARY,
         split_units=model.vocab_size,
         tokens=Tokens.LAST,
         labels=("vocab_size", "hidden_size"),

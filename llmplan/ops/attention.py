@@ -26,21 +26,23 @@ class Mask(StrEnum):
     CHUNK = "chunk"
     """Keys of its own chunk of ``span`` positions, up to itself (Llama 4)."""
     FULL = "full"
-    """Every key, before and after: encoders, and counters that ignore the causal mask."""
+    """Every key at hand, before and after: encoders, and counters that ignore the causal mask."""
 
 
 def attention_pairs(step: Step, mask: Mask, span: int) -> Array:
     """Query-key pairs of all requests of a step.
 
     Causal: query i of T sees S + i keys, so T·S + T(T+1)/2. Window W: min(S + i, W). Chunk C: the
-    query at position p sees p mod C + 1 keys.
+    query at position p sees p mod C + 1 keys. Full: all new and all kept keys, of which a span
+    leaves span - 1.
 
     Shapes: step fields [..., G]; result [...].
     """
     T, S = step.new_tokens, step.context
     match mask:
         case Mask.FULL:
-            pairs = T * (S + T)
+            kept = np.minimum(S, span - 1) if span else S
+            pairs = T * (kept + T)
         case Mask.CAUSAL:
             pairs = _prefix_sum(S + T) - _prefix_sum(S)
         case Mask.WINDOW:
@@ -69,7 +71,7 @@ def _sawtooth_sum(n: Array, period: int) -> Array:
 
 def keys_read(step: Step, mask: Mask, span: int) -> Array:
     """Keys of all requests that a fused kernel reads once: the kept context and the new tokens."""
-    S = np.minimum(step.context, span) if mask in (Mask.WINDOW, Mask.CHUNK) else step.context
+    S = np.minimum(step.context, span) if span else step.context
     return step.over_requests(S + step.new_tokens)
 
 

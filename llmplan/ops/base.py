@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
 from math import prod
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from llmplan.ops.precision import Precision, Role
 
 Array: TypeAlias = NDArray[np.float64]
 Number: TypeAlias = "Array | float"
-TokenCount = TypeVar("TokenCount", int, NDArray[np.int64])
+IntArray: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -201,15 +201,11 @@ class State:
         """Bytes of one token's entry, or of the whole fixed state."""
         return bytes_for((self.width,), self.format)
 
-    def bytes_at(self, context: TokenCount) -> TokenCount:
-        """Bytes of one request that holds ``context`` tokens; arrays of int64 broadcast."""
+    def bytes_at(self, context: int) -> int:
+        """Bytes of one request that holds ``context`` tokens."""
         if self.is_fixed:
-            return self.width_bytes + 0 * context
-        if not self.window:
-            return self.width_bytes * context
-        if isinstance(context, int):
-            return self.width_bytes * min(context, self.window)
-        return self.width_bytes * np.minimum(context, self.window)
+            return self.width_bytes
+        return self.width_bytes * (min(context, self.window) if self.window else context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +250,11 @@ class Operator:
     @property
     def weights_bytes(self) -> int:
         """Stored bytes, scales and buffers included."""
-        return sum(bytes_for(w.shape, self.precision.of(w.role)) for w in self.weights)
+        return sum(map(self.weight_bytes, self.weights))
+
+    def weight_bytes(self, weight: Weight) -> int:
+        """Stored bytes of one of its tensors."""
+        return bytes_for(weight.shape, self.precision.of(weight.role))
 
     @property
     def activation_width_bytes(self) -> float:

@@ -14,6 +14,8 @@ class Split(StrEnum):
     """The output axis: each rank holds some heads or features."""
     ROW = "row"
     """The input axis: partial sums are reduced afterwards."""
+    VOCABULARY = "vocabulary"
+    """The output axis, padded until it divides."""
     REPLICATED = "replicated"
     """No axis: every rank holds all."""
 

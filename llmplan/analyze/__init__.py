@@ -1,0 +1,1 @@
+"""One model, one question, one frozen value: parameters, FLOPs, memory, fit."""

@@ -1,0 +1,187 @@
+"""Tensor parallelism as a rewrite: an operator becomes the same operator, smaller.
+
+Each rule says which axis is divided. Heads that are fewer than the ranks are held in copies where
+the operator allows it (KV heads, state groups); everything else must come out even.
+"""
+
+from dataclasses import replace
+from functools import singledispatch
+
+from llmplan.dtypes import divide_up
+from llmplan.errors import LayoutError
+from llmplan.model.compiled import Component, Model, Part
+from llmplan.ops.attention import Attention
+from llmplan.ops.base import Operator
+from llmplan.ops.conv import ShortConvolution
+from llmplan.ops.embedding import Embedding, LearnedVectors, TiedHead
+from llmplan.ops.latent import LatentAttention
+from llmplan.ops.linear import Linear, Split
+from llmplan.ops.linear_attention import MatrixStateAttention
+from llmplan.ops.moe import Experts, Router
+from llmplan.ops.norm import Elementwise, Norm
+from llmplan.ops.sparse import Indexer
+from llmplan.ops.ssm import (
+    GatedLinearRecurrence,
+    Mamba1Scan,
+    Mamba2Scan,
+    Rwkv6Recurrence,
+    TokenShift,
+)
+
+
+def sharded_model(model: Model, tp: int) -> Model:
+    """What each of ``tp`` ranks holds.
+
+    A vision tower that does not divide is held whole by every rank, as engines do.
+
+    Raises:
+        LayoutError: A part of the language model does not divide; names it and the rule.
+    """
+    if tp == 1:
+        return model
+    components = tuple(_sharded_component(component, tp) for component in model.components)
+    return replace(model, components=components)
+
+
+def _sharded_component(component: Component, tp: int) -> Component:
+    try:
+        return component.rewritten(lambda operator: sharded(operator, tp))
+    except LayoutError:
+        if component.part is Part.VISION:
+            return component
+        raise
+
+
+def share(
+    operator: Operator, units: int, tp: int, what: str, *, may_replicate: bool = False
+) -> int:
+    """Units that one rank holds: an even part, or one copy where there are fewer than ranks."""
+    if units % tp == 0:
+        return units // tp
+    if may_replicate and tp % units == 0:
+        return 1
+    rule = "must divide by it" if not may_replicate else "must divide by it, or it by them"
+    raise LayoutError(
+        f"tensor parallelism {tp} does not split {operator.name}: its {units} {what} {rule}."
+    )
+
+
+@singledispatch
+def sharded(operator: Operator, _tp: int) -> Operator:
+    """What one of ``tp`` ranks holds of an operator."""
+    raise TypeError(f"no shard rule is registered for {type(operator).__name__}")
+
+
+@sharded.register(Router)
+@sharded.register(Indexer)
+@sharded.register(TokenShift)
+@sharded.register(LearnedVectors)
+def _replicated(operator: Operator, _tp: int) -> Operator:
+    return operator
+
+
+@sharded.register
+def _linear(operator: Linear, tp: int) -> Linear:
+    if operator.split is Split.REPLICATED:
+        return operator
+    if operator.split is Split.VOCABULARY:
+        return replace(operator, out_features=divide_up(operator.out_features, tp))
+    units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
+    if operator.split is Split.COLUMN:
+        width = operator.out_features // operator.split_units * units
+        return replace(operator, out_features=width, split_units=units)
+    width = operator.in_features // operator.split_units * units
+    return replace(operator, in_features=width, split_units=units)
+
+
+@sharded.register
+def _attention(operator: Attention, tp: int) -> Attention:
+    kv_heads = operator.num_key_value_heads
+    return replace(
+        operator,
+        num_attention_heads=share(operator, operator.num_attention_heads, tp, "query heads"),
+        num_key_value_heads=share(operator, kv_heads, tp, "KV heads", may_replicate=True),
+    )
+
+
+@sharded.register
+def _latent(operator: LatentAttention, tp: int) -> LatentAttention:
+    heads = share(operator, operator.num_attention_heads, tp, "heads")
+    return replace(operator, num_attention_heads=heads)
+
+
+@sharded.register
+def _matrix_state(operator: MatrixStateAttention, tp: int) -> MatrixStateAttention:
+    return replace(
+        operator,
+        num_key_heads=share(operator, operator.num_key_heads, tp, "key heads"),
+        num_value_heads=share(operator, operator.num_value_heads, tp, "value heads"),
+    )
+
+
+@sharded.register
+def _mamba1(operator: Mamba1Scan, tp: int) -> Mamba1Scan:
+    channels = share(operator, operator.intermediate_size, tp, "channels")
+    return replace(operator, intermediate_size=channels)
+
+
+@sharded.register
+def _mamba2(operator: Mamba2Scan, tp: int) -> Mamba2Scan:
+    return replace(
+        operator,
+        num_heads=share(operator, operator.num_heads, tp, "heads"),
+        n_groups=share(operator, operator.n_groups, tp, "groups", may_replicate=True),
+    )
+
+
+@sharded.register
+def _rg_lru(operator: GatedLinearRecurrence, tp: int) -> GatedLinearRecurrence:
+    blocks = share(operator, operator.num_blocks, tp, "blocks")
+    width = operator.lru_width // operator.num_blocks * blocks
+    return replace(operator, lru_width=width, num_blocks=blocks)
+
+
+@sharded.register
+def _rwkv6(operator: Rwkv6Recurrence, tp: int) -> Rwkv6Recurrence:
+    return replace(operator, num_heads=share(operator, operator.num_heads, tp, "heads"))
+
+
+@sharded.register
+def _convolution(operator: ShortConvolution, tp: int) -> ShortConvolution:
+    units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
+    channels = operator.channels // operator.split_units * units
+    return replace(operator, channels=channels, split_units=units)
+
+
+@sharded.register
+def _experts(operator: Experts, tp: int) -> Experts:
+    width = share(operator, operator.moe_intermediate_size, tp, "columns a routed expert")
+    return replace(operator, moe_intermediate_size=width)
+
+
+@sharded.register
+def _norm(operator: Norm, tp: int) -> Norm:
+    if operator.vectors == 1:
+        return operator
+    vectors = share(operator, operator.vectors, tp, "heads", may_replicate=True)
+    own_weights = operator.weight_width // operator.vectors * vectors
+    return replace(operator, vectors=vectors, weight_width=own_weights)
+
+
+@sharded.register
+def _elementwise(operator: Elementwise, tp: int) -> Elementwise:
+    if operator.split_units == 1:
+        return operator
+    units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
+    width = operator.width // operator.split_units * units
+    return replace(operator, width=width, split_units=units)
+
+
+@sharded.register
+def _embedding(operator: Embedding, tp: int) -> Embedding:
+    return replace(operator, vocab_size=divide_up(operator.vocab_size, tp))
+
+
+@sharded.register
+def _tied_head(operator: TiedHead, tp: int) -> TiedHead:
+    return replace(operator, vocab_size=divide_up(operator.vocab_size, tp))
