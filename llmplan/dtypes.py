@@ -153,6 +153,31 @@ ALIASES: Final = {
 }  # fmt: skip
 
 
+_FP8_STATE: Final = Format(
+    "fp8", 8, "fp8", note="e4m3 or e5m2; its scales are stored with the layer"
+)
+_STATE_FORMATS: Final = {
+    **{name: FORMATS[name] for name in ("fp32", "bf16", "fp16", "q8_0", "q5_1", "q5_0", "q4_1")},
+    **{name: FORMATS[name] for name in ("q4_0", "iq4_nl", "mxfp8", "mxfp4")},
+    "nvfp4": Format("nvfp4", 4, "fp4", (1, 16), 8, note="e2m1, one e4m3 byte per 16"),
+    **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2"), _FP8_STATE),
+}
+
+
+def state_format_named(name: str) -> Format:
+    """The format called ``name`` for what requests keep (``--kv-dtype``): no scales beyond a token.
+
+    Raises:
+        UnknownNameError: Not a format that caches are kept in.
+    """
+    key = name.strip().lower().replace("-", "_")
+    key = key if key in _STATE_FORMATS else ALIASES.get(key, key)
+    if key in _STATE_FORMATS:
+        return _STATE_FORMATS[key]
+    accepted = ", ".join(_STATE_FORMATS)
+    raise UnknownNameError("state format", name, _STATE_FORMATS, f"Accepted: {accepted}.")
+
+
 def known_names() -> tuple[str, ...]:
     """All names that ``format_named`` accepts, int4 group sizes left open."""
     return (*FORMATS, "int4", "int4_awq_g128", "int4_gptq_g128", "int4_sym_g32", *ALIASES)

@@ -9,6 +9,13 @@ from llmplan.analyze.memory import GENERIC_RESERVE, EngineReserve, GpuMemory, Lo
 from llmplan.errors import LayoutError
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.compiled import Model
+from llmplan.parallel.precision import (
+    StateFormats,
+    weight_formats,
+    with_state_formats,
+    with_weight_formats,
+)
+from llmplan.units import format_gib, format_tokens
 
 SHOWN_CONTEXTS: Final = (8192, 32768, 131072)
 """Contexts at which concurrency is listed."""
@@ -17,7 +24,6 @@ SHOWN_CONTEXTS: Final = (8192, 32768, 131072)
 class Binding(StrEnum):
     """What stops a deployment, or what would stop it next."""
 
-    NOTHING = "none"
     WEIGHTS = "weights"
     KV = "kv_cache"
     CONTEXT = "model_context"
@@ -75,7 +81,8 @@ class Deployment:
     @property
     def fits(self) -> bool:
         """Whether the asked requests fit at the asked context."""
-        return self.max_concurrency >= self.load.batch
+        within = self.load.context <= self.context_limit
+        return within and self.max_concurrency >= self.load.batch
 
     @property
     def binding(self) -> Binding:
@@ -88,12 +95,30 @@ class Deployment:
             return Binding.KV
         return Binding.CONTEXT if self.max_context == self.context_limit else Binding.KV
 
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a model has no legal layout on a group."""
-
-    reason: str
+    @property
+    def reason(self) -> str:
+        """``binding`` in words, with the figures."""
+        gpu, load = self.gpu, self.load
+        match self.binding:
+            case Binding.WEIGHTS:
+                need = gpu.budget_bytes - gpu.kv_available_bytes
+                return (
+                    f"weights and reserve need {format_gib(need)} of the "
+                    f"{format_gib(gpu.budget_bytes)} that an engine may fill on each GPU"
+                )
+            case Binding.CONTEXT if not self.fits:
+                limit = format_tokens(self.context_limit)
+                return f"the model is published for {limit} tokens a request"
+            case Binding.CONTEXT:
+                return "the whole published context fits"
+            case _ if self.fits:
+                return f"the cache ends one request at {format_tokens(self.max_context)} tokens"
+        per_request = format_gib(gpu.state.bytes_at(load.context))
+        return (
+            f"a request of {format_tokens(load.context)} tokens needs {per_request} a GPU, "
+            f"{format_gib(gpu.kv_available_bytes)} are free: {self.max_concurrency} of "
+            f"{load.batch} requests fit"
+        )
 
 
 def legal_layouts(group: GpuGroup) -> Iterator[Layout]:
@@ -108,33 +133,74 @@ def legal_layouts(group: GpuGroup) -> Iterator[Layout]:
             yield Layout(tp, group.count // tp)
 
 
-def deployments(
-    model: Model, group: GpuGroup, load: Load, reserve: EngineReserve = GENERIC_RESERVE
-) -> tuple[list[Deployment], list[Refusal]]:
-    """A deployment for each legal layout, and the reasons against the others."""
-    good, refused = [], []
-    for layout in legal_layouts(group):
-        try:
-            gpu = gpu_memory(model, group.device, layout.tp, reserve)
-        except LayoutError as error:
-            refused.append(Refusal(str(error)))
-            continue
-        good.append(Deployment(layout, gpu, load, model.context_length))
-    return good, refused
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a fit.
 
-
-def best_deployment(candidates: list[Deployment]) -> Deployment:
-    """The one that fits and holds most requests; of equals, that of the longest context, least tp.
-
-    Where none fits, the one with the most memory left for state.
+    Attributes:
+        model: The model as published.
+        weights: ``--dtype`` as typed, ``native`` included.
+        states: Formats of what requests keep.
+        group: The GPUs.
+        load: Requests and context.
+        tp: Tensor-parallel sizes to look at; empty for every legal one.
     """
-    return max(
-        candidates,
-        key=lambda d: (
-            d.fits,
-            d.max_concurrency,
-            d.max_context,
-            d.gpu.kv_available_bytes,
-            -d.layout.tp,
-        ),
+
+    model: Model
+    weights: str
+    states: StateFormats
+    group: GpuGroup
+    load: Load
+    tp: tuple[int, ...] = ()
+
+    def lowered(self) -> Model:
+        """The model in the formats asked for."""
+        model = with_weight_formats(self.model, weight_formats(self.weights))
+        return with_state_formats(model, self.states)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Deployments of a question, best first, and why other layouts are refused."""
+
+    question: Question
+    deployments: tuple[Deployment, ...]
+    refusals: tuple[str, ...]
+
+    @property
+    def best(self) -> Deployment | None:
+        """The best deployment; None where no layout is legal."""
+        return self.deployments[0] if self.deployments else None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the best deployment fits."""
+        return self.best is not None and self.best.fits
+
+
+def answer(question: Question, reserve: EngineReserve = GENERIC_RESERVE) -> Answer:
+    """A deployment for each legal layout, best first, and the reasons against the others."""
+    model = question.lowered()
+    good: list[Deployment] = []
+    refused: list[str] = []
+    for layout in legal_layouts(question.group):
+        if question.tp and layout.tp not in question.tp:
+            continue
+        try:
+            gpu = gpu_memory(model, question.group.device, layout.tp, reserve)
+        except LayoutError as error:
+            refused.append(str(error))
+            continue
+        good.append(Deployment(layout, gpu, question.load, model.context_length))
+    return Answer(question, tuple(sorted(good, key=_rank, reverse=True)), tuple(refused))
+
+
+def _rank(deployment: Deployment) -> tuple[bool, int, int, int, int]:
+    """Fits, then most requests, longest context, most memory left for state, least tp."""
+    return (
+        deployment.fits,
+        deployment.max_concurrency,
+        deployment.max_context,
+        deployment.gpu.kv_available_bytes,
+        -deployment.layout.tp,
     )

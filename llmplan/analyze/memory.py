@@ -16,7 +16,7 @@ from llmplan.parallel.shard import sharded_model
 from llmplan.units import GIB
 
 BATCHED_TOKENS: Final = 8192
-"""Tokens of one forward step that activations are sized for: the chunk engines prefill by default."""
+"""Tokens of one forward step that activations are sized for: a usual prefill chunk."""
 LOGIT_BYTES: Final = 4
 """Logits are held in fp32."""
 

@@ -1,4 +1,4 @@
-"""A block as operators, with the norms around it and the residual sum.
+"""The blocks of a layer as operators, with the norms around them and the residual sums.
 
 The kinds of block stand in ``softmax_blocks``, ``recurrent_blocks`` and ``feed_forward_blocks``.
 """
@@ -21,7 +21,18 @@ from llmplan.model.softmax_blocks import attention, latent_attention
 from llmplan.ops.norm import Elementwise
 
 
-def block_operators(block: spec.BlockSpec, frame: Frame) -> Operators:
+def layer_operators(blocks: tuple[spec.BlockSpec, ...], frame: Frame) -> Operators:
+    """The blocks of a layer, one after the other or side by side."""
+    if frame.norm.placement != "parallel":
+        return tuple(operator for block in blocks for operator in _block_operators(block, frame))
+    inner = tuple(operator for block in blocks for operator in operators_of(block, frame))
+    residual = Elementwise(
+        "residual", frame.precision, frame.hidden_size, float(len(blocks)), reads=1 + len(blocks)
+    )
+    return (frame.stream_norm("pre_norm"), *inner, residual)
+
+
+def _block_operators(block: spec.BlockSpec, frame: Frame) -> Operators:
     """A block with the norms around it and the residual sum."""
     placement = frame.norm.placement
     before = (frame.stream_norm("pre_norm"),) if placement in ("pre", "sandwich") else ()

@@ -31,7 +31,7 @@ def faults(model: spec.ModelSpec) -> Iterator[Fault]:
     if model.vision:
         tower = model.vision
         yield from _stack_faults(tower.blocks, tower.layers, tower.num_hidden_layers, ("vision",))
-        if tower.image_size % tower.patch_size:
+        if tower.image_size and tower.image_size % tower.patch_size:
             size = f"{tower.image_size} is no multiple of patch_size {tower.patch_size}"
             yield ("vision", "image_size"), f"{size}."
     yield from _unused_faults(model)
@@ -120,6 +120,12 @@ def _attention(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
         yield "rotary_dim", f"{block.rotary_dim} is more than head_dim {block.head_dim}."
     if block.sliding_window and block.attention_chunk_size:
         yield "attention_chunk_size", "stands beside sliding_window; a layer has one of them."
+
+
+@block_faults.register
+def _lightning(block: spec.LightningBlock) -> Iterator[tuple[str, str]]:
+    if block.rotary_dim > block.head_dim:
+        yield "rotary_dim", f"{block.rotary_dim} is more than head_dim {block.head_dim}."
 
 
 @block_faults.register

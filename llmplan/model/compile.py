@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from llmplan.documents import Document
 from llmplan.dtypes import format_named
 from llmplan.model import spec
-from llmplan.model.blocks import block_operators
+from llmplan.model.blocks import layer_operators
 from llmplan.model.compiled import Component, Identity, Layer, Model, Part
 from llmplan.model.frame import Frame, Width
 from llmplan.ops.base import Operator
@@ -95,11 +95,10 @@ def _head(model: spec.ModelSpec, frame: Frame) -> Operator:
 def _layers(
     blocks: dict[str, spec.BlockSpec], runs: Iterable[spec.LayerRun], frame: Frame
 ) -> tuple[Layer, ...]:
-    built = {name: block_operators(block, frame) for name, block in blocks.items()}
     layers: dict[tuple[str, ...], Layer] = {}
     for names in _block_names(runs):
         if names not in layers:
-            operators = tuple(operator for name in names for operator in built[name])
+            operators = layer_operators(tuple(blocks[name] for name in names), frame)
             layers[names] = Layer("+".join(names), operators)
     return tuple(layers[names] for names in _block_names(runs))
 
@@ -129,11 +128,7 @@ def _mtp(model: spec.ModelSpec, frame: Frame) -> Component | None:
             0, Embedding("embed_tokens", frame.precision, model.vocab_size, D, is_tied=False)
         )
     head = (_head(model, frame),) if model.mtp.own_head else ()
-    blocks = tuple(
-        operator
-        for name in model.mtp.blocks
-        for operator in block_operators(model.blocks[name], frame)
-    )
+    blocks = layer_operators(tuple(model.blocks[name] for name in model.mtp.blocks), frame)
     module = Layer("mtp", (*own, *blocks, _final_norm(frame, Tokens.ALL), *head))
     return Component(Part.MTP, (), (module,) * model.mtp.num_nextn_predict_layers, ())
 
@@ -143,7 +138,10 @@ def _vision(model: spec.ModelSpec, frame: Frame) -> Component | None:
     if tower is None:
         return None
     inside = Frame(tower.hidden_size, tower.norm, frame.precision, in_tower=True)
-    pixels = (tower.num_channels * tower.patch_size**2, "num_channels x patch_size x patch_size")
+    pixels = (
+        tower.num_channels * tower.temporal_patch_size * tower.patch_size**2,
+        "num_channels x temporal_patch_size x patch_size x patch_size",
+    )
     before: list[Operator] = [
         inside.between(
             "patch_embedding",

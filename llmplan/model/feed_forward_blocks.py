@@ -63,6 +63,7 @@ def _feed_forward(
 def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
     """Router, routed experts and shared experts."""
     D, E = frame.hidden_size, block.num_experts
+    into, out_of = _latent_projections(block, frame)
     return (
         Router(
             "router",
@@ -72,17 +73,31 @@ def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
             has_bias=block.router_bias,
             has_correction_bias=block.e_score_correction_bias,
         ),
+        *into,
         Experts(
             "experts",
             frame.precision,
-            D,
+            block.moe_latent_size or D,
             block.moe_intermediate_size,
             E,
             block.num_experts_per_tok,
             is_gated=block.gated,
             has_bias=block.expert_bias,
         ),
+        *out_of,
         *_shared_experts(block, frame),
+    )
+
+
+def _latent_projections(block: spec.MoeBlock, frame: Frame) -> tuple[Operators, Operators]:
+    """From the stream to the width of the routed experts, and back."""
+    if block.moe_latent_size is None:
+        return (), ()
+    latent = (block.moe_latent_size, "moe_latent_size")
+    stream = Width(frame.hidden_size, "hidden_size")
+    return (
+        (frame.column("fc1_latent_proj", Width(*latent), Role.FFN),),
+        (frame.between("fc2_latent_proj", latent, stream, Role.FFN),),
     )
 
 

@@ -5,7 +5,7 @@ from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.conv import ShortConvolution
 from llmplan.ops.linear import Linear, Split
 from llmplan.ops.linear_attention import DeltaRule, LightningAttention
-from llmplan.ops.norm import GATE_FLOPS, GELU_GATE_FLOPS, Elementwise, Norm, NormKind
+from llmplan.ops.norm import GATE_FLOPS, GELU_GATE_FLOPS, ROTARY_FLOPS, Elementwise, Norm, NormKind
 from llmplan.ops.precision import Role
 from llmplan.ops.ssm import (
     GatedLinearRecurrence,
@@ -81,6 +81,12 @@ def lightning(block: spec.LightningBlock, frame: Frame) -> Operators:
     heads = Width(H * h, "num_attention_heads x head_dim", H)
     return (
         frame.column("qkv_proj", Width(3 * H * h, f"3 x {heads.label}", H), Role.ATTENTION),
+        *(Norm(name, precision, h, H) for name in ("q_norm", "k_norm") if block.qk_norm == "head"),
+        *(
+            Elementwise(name, precision, H * block.rotary_dim, ROTARY_FLOPS, split_units=H)
+            for name in ("rotary_q", "rotary_k")
+            if block.rotary_dim
+        ),
         LightningAttention("lightning", precision, H, H, h, h),
         frame.column("output_gate", heads, Role.ATTENTION),
         Norm("norm", precision, H * h),

@@ -1,17 +1,12 @@
 """Softmax attention and latent attention as operators."""
 
-from typing import Final
-
 from llmplan.model import spec
 from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.attention import Attention, Mask
 from llmplan.ops.latent import ExpandedLatentAttention
-from llmplan.ops.norm import GATE_FLOPS, Elementwise, Norm, NormKind
+from llmplan.ops.norm import GATE_FLOPS, ROTARY_FLOPS, Elementwise, Norm, NormKind
 from llmplan.ops.precision import Role
 from llmplan.ops.sparse import Indexer
-
-ROTARY_FLOPS: Final = 3.0
-"""Two products and a sum for each rotated element."""
 
 
 def attention(block: spec.AttentionBlock, frame: Frame) -> Operators:
@@ -150,7 +145,7 @@ def _mla_queries(block: spec.MlaBlock, frame: Frame) -> Operators:
 
 def _indexer(block: spec.MlaBlock, frame: Frame) -> Operators:
     """Projections and scores of the indexer; every rank holds all of it."""
-    if block.indexer is None:
+    if block.indexer is None or block.indexer.indexer_type == "shared":
         return ()
     heads, head = block.indexer.index_n_heads, block.indexer.index_head_dim
     rank = (block.q_lora_rank or frame.hidden_size, "q_lora_rank")

@@ -45,8 +45,9 @@ class NormSpec(Strict):
     """rmsnorm or layernorm."""
     bias: Flag = False
     """Whether each norm has a bias beside its weight."""
-    placement: Literal["pre", "post", "sandwich"] = "pre"
-    """Before each block, after it (inside the residual branch), or both."""
+    placement: Literal["pre", "post", "sandwich", "parallel"] = "pre"
+    """Before each block, after it (inside the residual branch), both, or one for all blocks of a
+    layer, which then run side by side."""
 
 
 class AttentionBlock(Strict):
@@ -91,6 +92,8 @@ class IndexerSpec(Strict):
     """Width of an indexer head and of its cached key."""
     index_topk: Count
     """Keys each query attends to."""
+    indexer_type: Literal["full", "shared"] = "full"
+    """shared reuses the choice of the last full indexer: no weights, no keys (GLM-5.2)."""
 
 
 class MlaBlock(Strict):
@@ -155,6 +158,10 @@ class LightningBlock(Strict):
     """Heads."""
     head_dim: SmallCount
     """Width of a head."""
+    qk_norm: Literal["none", "head"] = "none"
+    """Norm of queries and keys per head."""
+    rotary_dim: Annotated[int, Field(ge=0, le=10_000, strict=True)] = 0
+    """Rotated part of a head."""
 
 
 class MambaBlock(Strict):
@@ -253,6 +260,8 @@ class MoeBlock(Strict):
     """Routed experts that a token uses."""
     moe_intermediate_size: Count
     """Inner width of one routed expert."""
+    moe_latent_size: Count | None = None
+    """Width that routed experts work at, between two projections that every token passes."""
     n_shared_experts: SmallCount | None = None
     """Shared experts of moe_intermediate_size each, fused into one network."""
     shared_expert_intermediate_size: Count | None = None
@@ -266,7 +275,7 @@ class MoeBlock(Strict):
     expert_bias: Flag = False
     """Biases on all matrices of the routed experts."""
     router_bias: Flag = False
-    """The router is a linear layer with bias."""
+    """A bias of the router that is a parameter: on its scores, or on the choice only (AFMoE)."""
     e_score_correction_bias: Flag = False
     """A stored selection bias a routed expert, which is a buffer and no parameter."""
 
@@ -328,10 +337,12 @@ class VisionSpec(Strict):
     """Width."""
     num_hidden_layers: SmallCount
     """Encoder layers."""
-    image_size: SmallCount
-    """Pixels a side of the published input."""
+    image_size: SmallCount | None = None
+    """Pixels a side of the published input; absent where any size is taken."""
     patch_size: SmallCount
     """Pixels a side of a patch."""
+    temporal_patch_size: SmallCount = 1
+    """Video frames that a patch spans."""
     num_channels: SmallCount = 3
     """Colour channels."""
     patch_bias: Flag

@@ -33,16 +33,14 @@ def attention_pairs(step: Step, mask: Mask, span: int) -> Array:
     """Query-key pairs of all requests of a step.
 
     Causal: query i of T sees S + i keys, so T·S + T(T+1)/2. Window W: min(S + i, W). Chunk C: the
-    query at position p sees p mod C + 1 keys. Full: all new and all kept keys, of which a span
-    leaves span - 1.
+    query at position p sees p mod C + 1 keys. Full: all new keys and ``kept_keys``.
 
     Shapes: step fields [..., G]; result [...].
     """
     T, S = step.new_tokens, step.context
     match mask:
         case Mask.FULL:
-            kept = np.minimum(S, span - 1) if span else S
-            pairs = T * (kept + T)
+            pairs = T * (kept_keys(S, mask, span) + T)
         case Mask.CAUSAL:
             pairs = _prefix_sum(S + T) - _prefix_sum(S)
         case Mask.WINDOW:
@@ -69,10 +67,19 @@ def _sawtooth_sum(n: Array, period: int) -> Array:
     return whole * (period * (period + 1) / 2) + _prefix_sum(n - whole * period)
 
 
+def kept_keys(context: Array, mask: Mask, span: int) -> Array:
+    """Keys in state that new queries of a request see, the query's own key not among them.
+
+    A window of W leaves W - 1 of them, a chunk only those of the chunk that is not yet full.
+    """
+    if not span:
+        return context
+    return np.mod(context, span) if mask is Mask.CHUNK else np.minimum(context, span - 1)
+
+
 def keys_read(step: Step, mask: Mask, span: int) -> Array:
-    """Keys of all requests that a fused kernel reads once: the kept context and the new tokens."""
-    S = np.minimum(step.context, span) if span else step.context
-    return step.over_requests(S + step.new_tokens)
+    """Keys of all requests that a fused kernel reads once: those seen in state and the new ones."""
+    return step.over_requests(kept_keys(step.context, mask, span) + step.new_tokens)
 
 
 @dataclass(frozen=True, slots=True)

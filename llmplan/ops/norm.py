@@ -13,6 +13,9 @@ GATE_FLOPS: Final = 5.0
 GELU_GATE_FLOPS: Final = 9.0
 """A tanh-form gelu and a product for each element."""
 
+ROTARY_FLOPS: Final = 3.0
+"""Two products and a sum for each rotated element."""
+
 
 class NormKind(StrEnum):
     """Which statistic is removed."""

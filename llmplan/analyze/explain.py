@@ -1,0 +1,207 @@
+"""Each number with its formula, the values put in, and the spec keys they come from."""
+
+from dataclasses import dataclass, replace
+from functools import singledispatch
+
+from llmplan.analyze.flops import absorbed, decoder_only
+from llmplan.analyze.keys import KeyFinder, key_finders
+from llmplan.model.compiled import Model
+from llmplan.ops.attention import Attention
+from llmplan.ops.base import Operator, State, Step, Weight
+from llmplan.ops.conv import ShortConvolution
+from llmplan.ops.embedding import TiedHead
+from llmplan.ops.latent import AbsorbedLatentAttention, ExpandedLatentAttention
+from llmplan.ops.linear import Linear
+from llmplan.ops.linear_attention import DeltaRule, LightningAttention
+from llmplan.ops.moe import Experts, Router
+from llmplan.ops.sparse import Indexer
+from llmplan.ops.ssm import GatedLinearRecurrence
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One number.
+
+    Attributes:
+        quantity: What it is.
+        formula: In words of the spec's keys.
+        values: The same with numbers.
+        result: What comes out.
+        source: Spec keys with file and line, or the data it comes from.
+    """
+
+    quantity: str
+    formula: str
+    values: str
+    result: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An operator, how often it stands, and where its spec keys are looked up."""
+
+    part: str
+    operator: Operator
+    repeats: int
+    keys: KeyFinder
+
+
+def places(model: Model) -> tuple[Place, ...]:
+    """Every different operator of a model."""
+    finders = key_finders(model)
+    return tuple(
+        Place(component.part.value, operator, repeats, finders[operator])
+        for component in model.components
+        for operator, repeats in component.counted
+    )
+
+
+def explained_parameters(model: Model) -> tuple[Explained, ...]:
+    """Every stored tensor: shape in words, in numbers, and how often it stands."""
+    return tuple(
+        _explained_weight(place, weight)
+        for place in places(model)
+        for weight in place.operator.weights
+    )
+
+
+def _explained_weight(place: Place, weight: Weight) -> Explained:
+    operator, repeats = place.operator, place.repeats
+    formula = " x ".join(f"({label})" if " + " in label else label for label in weight.labels)
+    shape = " x ".join(f"{size:,}" for size in weight.shape)
+    substituted = place.keys.substituted(formula)
+    stored = operator.precision.of(weight.role).name
+    kind = "buffer entries" if weight.is_buffer else "parameters"
+    times = f" x {repeats}" if repeats > 1 else ""
+    return Explained(
+        ".".join(filter(None, (place.part, operator.name, weight.name))),
+        formula + times,
+        (shape if substituted == shape else f"{substituted} = {shape}") + times,
+        f"{weight.elements * repeats:,} {kind}, "
+        f"{operator.weight_bytes(weight) * repeats:,} bytes as {stored}",
+        place.keys.sources(formula) or place.keys.document.path,
+    )
+
+
+def explained_state(model: Model) -> tuple[Explained, ...]:
+    """Every kind of state: elements in words, in numbers, with format and layers."""
+    return tuple(
+        _explained_state(place, state) for place in places(model) for state in place.operator.states
+    )
+
+
+def _explained_state(place: Place, state: State) -> Explained:
+    per = "request" if state.is_fixed else "token"
+    window = f", at most {state.window:,} tokens" if state.window else ""
+    substituted = place.keys.substituted(state.formula)
+    element = state.format.bits_per_weight / 8
+    return Explained(
+        f"{state.kind.value} of {place.operator.name}",
+        f"({state.formula}) x bytes of {state.format.name} x layers",
+        f"({substituted}) = {state.width:,} x {element:g} x {place.repeats}",
+        f"{state.width_bytes * place.repeats:,} bytes a {per}{window}",
+        place.keys.sources(state.formula),
+    )
+
+
+def explained_flops(model: Model, context: int) -> tuple[Explained, ...]:
+    """FLOPs of every operator for one decoded token, as defined and with absorbed MLA."""
+    defined = [p for p in places(decoder_only(model)) if flops_formula(p.operator)]
+    realised = [
+        replace(place, operator=absorbed(place.operator))
+        for place in defined
+        if absorbed(place.operator) is not place.operator
+    ]
+    return tuple(_explained_cost(place, context) for place in (*defined, *realised))
+
+
+def _explained_cost(place: Place, context: int) -> Explained:
+    formula = flops_formula(place.operator)
+    total = float(place.operator.cost(Step.decode(1, context)).model_flops)
+    is_absorbed = isinstance(place.operator, AbsorbedLatentAttention)
+    return Explained(
+        f"{place.operator.name} (absorbed)" if is_absorbed else place.operator.name,
+        formula,
+        place.keys.substituted(formula).replace("keys", f"{context + 1:,}"),
+        f"{total:,.0f} x {place.repeats} = {total * place.repeats:,.0f} FLOPs",
+        place.keys.sources(formula),
+    )
+
+
+@singledispatch
+def flops_formula(_operator: Operator) -> str:
+    """FLOPs of one decoded token in words of the spec's keys; empty where it has none."""
+    return ""
+
+
+@flops_formula.register
+def _linear(operator: Linear) -> str:
+    out, into = operator.labels
+    return f"2 x ({into}) x ({out})"
+
+
+@flops_formula.register
+def _tied_head(_operator: TiedHead) -> str:
+    return "2 x hidden_size x vocab_size"
+
+
+@flops_formula.register
+def _attention(operator: Attention) -> str:
+    widths = "2 x head_dim"
+    if operator.head_dim != operator.v_head_dim:
+        widths = "(head_dim + v_head_dim)"
+    keys = f"min(keys, {operator.span:,})" if operator.span else "keys"
+    return f"2 x {widths} x num_attention_heads x {keys}"
+
+
+@flops_formula.register
+def _expanded(operator: ExpandedLatentAttention) -> str:
+    return _latent("qk_nope_head_dim + qk_rope_head_dim + v_head_dim", operator.index_topk)
+
+
+@flops_formula.register
+def _absorbed(operator: AbsorbedLatentAttention) -> str:
+    return _latent("2 x kv_lora_rank + qk_rope_head_dim", operator.index_topk)
+
+
+def _latent(widths: str, topk: int) -> str:
+    keys = f"min(keys, {topk:,})" if topk else "keys"
+    up = "2 x num_attention_heads x (qk_nope_head_dim + v_head_dim) x kv_lora_rank"
+    return f"{up} + 2 x num_attention_heads x ({widths}) x {keys}"
+
+
+@flops_formula.register
+def _indexer(_operator: Indexer) -> str:
+    return "2 x index_n_heads x index_head_dim x keys"
+
+
+@flops_formula.register
+def _router(_operator: Router) -> str:
+    return "2 x hidden_size x num_experts"
+
+
+@flops_formula.register
+def _experts(operator: Experts) -> str:
+    matrices = 3 if operator.is_gated else 2
+    return f"2 x {matrices} x hidden_size x moe_intermediate_size x num_experts_per_tok"
+
+
+@flops_formula.register
+def _delta(_operator: DeltaRule) -> str:
+    return "6 x value heads x key head size x value head size"
+
+
+@flops_formula.register
+def _lightning(_operator: LightningAttention) -> str:
+    return "4 x num_attention_heads x head_dim x head_dim"
+
+
+@flops_formula.register
+def _convolution(_operator: ShortConvolution) -> str:
+    return "2 x kernel x convolution channels"
+
+
+@flops_formula.register
+def _rg_lru(_operator: GatedLinearRecurrence) -> str:
+    return "4 x lru_width x lru_width / num_attention_heads"

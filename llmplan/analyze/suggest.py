@@ -1,0 +1,99 @@
+"""The nearest changes that would make a deployment fit, each tried before it is named."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from llmplan.analyze.fit import Answer, Binding, Question, answer
+from llmplan.dtypes import state_format_named
+from llmplan.hardware.device import GpuGroup
+from llmplan.units import format_tokens
+
+MOST: Final = 5
+"""Suggestions shown."""
+MOST_NODES: Final = 16
+"""Nodes that a suggestion may ask for."""
+WEIGHT_STEPS: Final = ("fp8", "int4")
+"""Weight formats to try, least harmful first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """One change that was tried and fits.
+
+    Attributes:
+        change: What changes, in words.
+        option: The options that make it, as they would be typed.
+        answer: What comes out.
+    """
+
+    change: str
+    option: str
+    answer: Answer
+
+
+def suggestions(failed: Answer) -> tuple[Suggestion, ...]:
+    """Changes that make a failed question fit, least harmful first."""
+    tried = (Suggestion(change, option, answer(q)) for change, option, q in _changes(failed))
+    return tuple(s for s in tried if s.answer.fits)[:MOST]
+
+
+Change = tuple[str, str, Question]
+
+
+def _changes(failed: Answer) -> Iterator[Change]:
+    """Candidate changes in the order of the harm they do."""
+    question = failed.question
+    if failed.best and failed.best.binding is Binding.KV:
+        yield from _cache_change(question)
+    if failed.best and failed.best.binding is Binding.CONTEXT:
+        yield from _context_change(question, failed.best.context_limit)
+        return
+    if failed.best and failed.best.binding is Binding.KV:
+        yield from _smaller_load(failed)
+    yield from _weight_changes(question)
+    yield from _larger_groups(question)
+
+
+def _cache_change(question: Question) -> Iterator[Change]:
+    if question.states.kv.bits > 8:
+        fp8 = replace(question.states, kv=state_format_named("fp8"))
+        yield "keys and values in fp8", "--kv-dtype fp8", replace(question, states=fp8)
+
+
+def _smaller_load(failed: Answer) -> Iterator[Change]:
+    question, best = failed.question, failed.best
+    if best and best.max_concurrency:
+        load = replace(question.load, batch=best.max_concurrency)
+        yield "fewer requests at once", f"--batch {load.batch}", replace(question, load=load)
+    elif best and best.max_context:
+        yield from _context_change(question, best.max_context)
+
+
+def _context_change(question: Question, context: int) -> Iterator[Change]:
+    load = replace(question.load, context=context)
+    option = f"--context {format_tokens(context).replace(',', '')}"
+    yield "a shorter context", option, replace(question, load=load)
+
+
+def _weight_changes(question: Question) -> Iterator[Change]:
+    for name in WEIGHT_STEPS:
+        yield f"linear weights in {name}", f"--dtype {name}", replace(question, weights=name)
+
+
+def _larger_groups(question: Question) -> Iterator[Change]:
+    for group in _larger(question.group):
+        yield "more GPUs", f"--gpus {group}", replace(question, group=group, tp=())
+
+
+def _larger(group: GpuGroup) -> Iterator[GpuGroup]:
+    """The whole node, then twice the nodes and again."""
+    whole = group.node.devices if group.node else group.per_node
+    per_node = group.per_node
+    while per_node < whole:
+        per_node = min(2 * per_node, whole)
+        yield replace(group, per_node=per_node)
+    nodes = group.nodes
+    while 2 * nodes <= MOST_NODES:
+        nodes *= 2
+        yield replace(group, nodes=nodes, per_node=per_node)

@@ -1,0 +1,1 @@
+"""Renderers of results: they read published results and nothing else."""

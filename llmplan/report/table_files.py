@@ -1,0 +1,70 @@
+"""Results as CSV: raw values, one row a record."""
+
+import csv
+from collections.abc import Iterator
+from functools import singledispatch
+from io import StringIO
+from typing import Any
+
+from pydantic import BaseModel
+
+from llmplan.results import schema
+
+Record = dict[str, Any]
+
+
+def render_csv(result: BaseModel) -> str:
+    """The records of a result; nested values get dotted names, lists are joined by semicolons."""
+    rows = [dict(_flat(record)) for record in records(result)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    out = StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+@singledispatch
+def records(result: BaseModel) -> list[Record]:
+    """The rows of a result: by default its keys and values, one row each."""
+    dump = result.model_dump(mode="json", by_alias=True, exclude={"explain"})
+    return [{"key": key, "value": value} for key, value in _flat(dump)]
+
+
+@records.register
+def _models(result: schema.ModelsResult) -> list[Record]:
+    return [row.model_dump(mode="json") for row in result.models]
+
+
+@records.register
+def _hardware(result: schema.HardwareResult) -> list[Record]:
+    rows = [*result.devices, *result.nodes, *result.dtypes]
+    return [row.model_dump(mode="json") for row in rows]
+
+
+@records.register
+def _params(result: schema.ParamsResult) -> list[Record]:
+    counts = result.parameters.model_dump()
+    totals = [
+        {"name": f"parameters.{name}", "total": count, "active": "", "stored_bytes": ""}
+        for name, count in counts.items()
+    ]
+    return totals + [component.model_dump() for component in result.components]
+
+
+@records.register
+def _fit(result: schema.FitResult) -> list[Record]:
+    return [
+        row.model_dump(mode="json", by_alias=True, exclude={"try_"}) for row in result.deployments
+    ]
+
+
+def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, list):
+            yield name, ";".join(map(str, value))
+        else:
+            yield name, value

@@ -1,0 +1,71 @@
+"""Pages for a terminal, and plain text for a pipe."""
+
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from llmplan.report.page import Page, Table
+
+PLAIN_WIDTH = 10_000
+"""Width for pipes: nothing is wrapped or cut."""
+
+
+def render_text(page: Page, width: int | None, *, colour: bool) -> str:
+    """The page as text.
+
+    Args:
+        page: What to show.
+        width: Columns of the terminal; None for a pipe, where nothing is wrapped.
+        colour: Whether to use styles.
+    """
+    out = StringIO()
+    console = Console(
+        file=out,
+        width=width or PLAIN_WIDTH,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=width is None,
+    )
+    console.print(Text(page.title, style="bold"))
+    if page.facts:
+        console.print(_facts(page))
+    for table in page.tables:
+        console.print()
+        console.print(_table(table))
+    for remark in page.remarks:
+        console.print()
+        console.print(Text(remark))
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+
+
+def _facts(page: Page) -> RichTable:
+    grid = RichTable.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for name, value in page.facts:
+        grid.add_row(Text(f"  {name}", style="dim"), Text(value))
+    return grid
+
+
+def _table(table: Table) -> RichTable:
+    rich_table = RichTable(
+        title=table.title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for column in table.columns:
+        rich_table.add_column(
+            column.name, justify="right" if column.is_number else "left", overflow="fold"
+        )
+    for row in table.rows:
+        rich_table.add_row(*(Text(cell) for cell in row))
+    return rich_table

@@ -1,0 +1,290 @@
+"""Each result as a page: what is shown, in which order, with which units."""
+
+from functools import singledispatch
+from typing import Any
+
+from llmplan.report.page import Column, Page, Table, columns
+from llmplan.results import schema
+from llmplan.units import format_count, format_flops, format_gib, format_tokens
+
+Inputs = dict[str, Any]
+
+
+@singledispatch
+def page_of(result: object, _inputs: Inputs) -> Page:
+    """The page of a result, chosen by its type."""
+    raise TypeError(f"no view is registered for {type(result).__name__}")
+
+
+def _explain_table(rows: list[schema.Explanation]) -> tuple[Table, ...]:
+    if not rows:
+        return ()
+    names = columns("quantity", "formula", "values", "result", "source")
+    return (
+        Table(
+            "Where the numbers come from",
+            names,
+            tuple((r.quantity, r.formula, r.values, r.result, r.source) for r in rows),
+        ),
+    )
+
+
+@page_of.register
+def _models(result: schema.ModelsResult, inputs: Inputs) -> Page:
+    if inputs.get("model"):
+        return _model_page(result.models[0])
+    numbers = ("parameters", "active", "KV/token", "context")
+    names = columns("model", "parameters", "active", "KV/token", "context", "attention",
+                    numbers=numbers)  # fmt: skip
+    rows = tuple(
+        (
+            row.name,
+            format_count(row.parameters_total),
+            format_count(row.parameters_active),
+            format_gib(row.kv_bytes_per_token) if row.kv_bytes_per_token else "-",
+            format_tokens(row.context_length),
+            ", ".join(row.attention),
+        )
+        for row in result.models
+    )
+    return Page(f"{len(rows)} models", tables=(Table("", names, rows),))
+
+
+def _model_page(row: schema.ModelRow) -> Page:
+    facts = (
+        ("family", row.family),
+        ("parameters", f"{row.parameters_total:,}"),
+        ("active per token", f"{row.parameters_active:,}"),
+        ("stored as published", format_gib(row.native_weights_bytes)),
+        ("attention", ", ".join(row.attention)),
+        ("layers", ", ".join(row.layers)),
+        ("context", f"{row.context_length:,} tokens"),
+        ("KV per token", f"{row.kv_bytes_per_token:,} bytes in bf16"),
+        ("licence", row.license),
+        ("released", row.release_date),
+        ("Hugging Face", ", ".join(row.hf_ids)),
+        ("config", row.source),
+    )
+    return Page(row.name, facts, remarks=tuple(row.notes))
+
+
+@page_of.register
+def _hardware(result: schema.HardwareResult, inputs: Inputs) -> Page:
+    if inputs.get("device"):
+        return _device_page(result)
+    tables = (_device_table(result.devices), _node_table(result.nodes), _dtypes(result.dtypes))
+    return Page("Hardware", tables=tuple(table for table in tables if table.rows))
+
+
+def _device_table(devices: list[schema.DeviceRow]) -> Table:
+    numbers = ("memory", "GB/s", "bf16 TFLOP/s", "fp8 TFLOP/s", "W")
+    names = columns("device", *numbers, "link", numbers=numbers)
+    rows = tuple(
+        (
+            row.slug,
+            format_gib(row.capacity_bytes) + ("" if row.capacity_provenance == "measured" else "*"),
+            _scaled(row.bandwidth_bytes_per_s, 1e9),
+            _scaled(row.peak_flops_per_s.get("bf16"), 1e12),
+            _scaled(row.peak_flops_per_s.get("fp8"), 1e12),
+            _scaled(row.tdp_w, 1),
+            row.link or "-",
+        )
+        for row in devices
+    )
+    return Table("Devices (* capacity assumed from a larger figure)", names, rows)
+
+
+def _scaled(value: float | None, unit: float) -> str:
+    return "-" if value is None else f"{value / unit:,.0f}"
+
+
+def _node_table(nodes: list[schema.NodeRow]) -> Table:
+    numbers = ("devices", "link GB/s", "network GB/s")
+    names = columns("node", "device", *numbers, "topology", numbers=numbers)
+    rows = tuple(
+        (
+            row.slug,
+            row.device,
+            str(row.devices),
+            _scaled(row.link_bytes_per_s, 1e9),
+            _scaled(row.scale_out_bytes_per_s, 1e9),
+            row.topology,
+        )
+        for row in nodes
+    )
+    return Table("Nodes (per device and direction)", names, rows)
+
+
+def _dtypes(dtypes: list[schema.DtypeRow]) -> Table:
+    names = columns("format", "bits/weight", "runs in", "layout", numbers=("bits/weight",))
+    rows = tuple((r.name, f"{r.bits_per_weight:g}", r.compute, r.note) for r in dtypes)
+    return Table("Number formats", names, rows)
+
+
+def _device_page(result: schema.HardwareResult) -> Page:
+    row = result.devices[0]
+    rates = ", ".join(f"{k} {v / 1e12:,.0f}" for k, v in row.peak_flops_per_s.items())
+    facts = (
+        ("vendor", row.vendor),
+        ("architecture", row.architecture),
+        ("memory for a process", f"{format_gib(row.capacity_bytes)} ({row.capacity_provenance})"),
+        ("bandwidth", f"{_scaled(row.bandwidth_bytes_per_s, 1e9)} GB/s"),
+        ("dense TFLOP/s", rates or "-"),
+        ("link", f"{row.link or '-'}, {_scaled(row.link_bytes_per_s, 1e9)} GB/s a direction"),
+        ("power", f"{_scaled(row.tdp_w, 1)} W"),
+        ("aliases", ", ".join(row.aliases)),
+        ("source", f"{row.source} ({row.source_date})"),
+    )
+    return Page(row.name, facts, (_node_table(result.nodes),) if result.nodes else ())
+
+
+@page_of.register
+def _params(result: schema.ParamsResult, _inputs: Inputs) -> Page:
+    counts = result.parameters
+    facts = [("total", f"{counts.total:,} ({format_count(counts.total)})"),
+             ("active per token", f"{counts.active:,} ({format_count(counts.active)})"),
+             ("input table", f"{counts.embedding:,}")]  # fmt: skip
+    extra = (
+        ("vision, in total", counts.vision),
+        ("MTP, beside total", counts.mtp),
+        ("buffers, beside total", counts.buffers),
+    )
+    facts += [(name, f"{count:,}") for name, count in extra if count]
+    numbers = ("parameters", "active", "stored")
+    rows = tuple(
+        (c.name, f"{c.total:,}", f"{c.active:,}", format_gib(c.stored_bytes))
+        for c in result.components
+    )
+    table = Table("By role", columns("role", *numbers, numbers=numbers), rows)
+    title = f"{result.model}: parameters"
+    return Page(title, tuple(facts), (table, *_explain_table(result.explain)))
+
+
+@page_of.register
+def _flops(result: schema.FlopsResult, inputs: Inputs) -> Page:
+    per_token = result.flops_per_token.model_dump()
+    if per_token["decode"] == per_token["decode_absorbed"]:
+        per_token.pop("decode_absorbed")
+    units = ("matmul", "attention", "convolution", "scan", "vector")
+    names = (Column("phase"), Column("per token", is_number=True),
+             *(Column(unit, is_number=True) for unit in units))  # fmt: skip
+    rows = tuple(
+        (
+            phase.replace("_", ", MLA "),
+            format_flops(total),
+            *(format_flops(getattr(result.breakdown[phase], unit)) for unit in units),
+        )
+        for phase, total in per_token.items()
+    )
+    title = f"{result.model}: FLOPs per token at {format_tokens(inputs['context'])} tokens"
+    remarks = ("per token = matmul + attention + convolution; scan and vector stay apart.",)
+    return Page(title, (), (Table("", names, rows), *_explain_table(result.explain)), remarks)
+
+
+@page_of.register
+def _memory(result: schema.MemoryResult, inputs: Inputs) -> Page:
+    load = f"{inputs['batch']} x {format_tokens(inputs['context'])} tokens"
+    kv = result.kv_cache
+    facts = [
+        ("weights", f"{format_gib(result.weights_bytes)} ({inputs['dtype']})"),
+        ("KV cache and state", f"{format_gib(kv.total_bytes)} ({load}, {inputs['kv_dtype']})"),
+        ("activations, estimate", format_gib(result.activations_bytes)),
+        ("total", format_gib(result.total_bytes)),
+    ]
+    tables = [_state_table(kv)]
+    if result.per_gpu:
+        tables.append(_gpu_table(result.per_gpu))
+        facts.append(("on", f"{inputs['gpus']}, {result.layout}"))
+        facts.append(("fits", _verdict(result, inputs)))
+    title = f"{result.model}: memory"
+    return Page(title, tuple(facts), (*tables, *_explain_table(result.explain)))
+
+
+def _verdict(result: schema.MemoryResult, inputs: Inputs) -> str:
+    word = "yes" if result.fits else "no"
+    context = format_tokens(inputs["context"])
+    return (
+        f"{word}: {result.max_concurrency:,} requests of {context} tokens, "
+        f"{result.kv_tokens:,} tokens of cache"
+    )
+
+
+def _state_table(kv: schema.KvCache) -> Table:
+    parts = (
+        ("growing KV, per token", kv.bytes_per_token),
+        ("indexer keys, per token", kv.indexer_bytes_per_token),
+        ("windows full, per request", kv.window_bytes),
+        ("recurrent, per request", kv.recurrent_bytes),
+        ("convolution, per request", kv.convolution_bytes),
+        ("one request at the context", kv.bytes_per_request),
+    )
+    rows = [(name, f"{size:,}", format_gib(size)) for name, size in parts if size]
+    if kv.window_bytes:
+        whole = kv.bytes_per_request_reserved_as_full
+        rows.append(("the same, windows reserved as full", f"{whole:,}", format_gib(whole)))
+    return Table(
+        "What a request keeps",
+        columns("part", "bytes", "size", numbers=("bytes", "size")),
+        tuple(rows),
+    )
+
+
+def _gpu_table(gpu: schema.PerGpu) -> Table:
+    names = columns("per GPU", "size", "provenance", numbers=("size",))
+    keys = ("capacity", "budget", "weights", "activations", "non_torch", "kv_available", "graphs",
+            "headroom")  # fmt: skip
+    rows = tuple(
+        (
+            key.replace("_", " "),
+            format_gib(getattr(gpu, f"{key}_bytes")),
+            gpu.provenance.get(f"{key}_bytes", "exact"),
+        )
+        for key in keys
+    )
+    return Table("On each GPU", names, rows)
+
+
+@page_of.register
+def _fit(result: schema.FitResult, inputs: Inputs) -> Page:
+    contexts = ("8192", "32768", "131072")
+    heads = tuple(f"@{format_tokens(int(c))}" for c in contexts)
+    numbers = ("GiB/GPU", "max context", *heads)
+    names = columns("model", "format", "layout", "fits", *numbers, numbers=numbers)
+    rows = tuple(
+        (
+            row.model,
+            row.dtype,
+            row.layout or "-",
+            "yes" if row.fits else "no",
+            f"{row.weights_bytes_per_gpu / 2**30:,.1f}",
+            format_tokens(row.max_context) if row.max_context else "-",
+            *(f"{row.concurrency_at[c]:,}" if row.concurrency_at[c] else "-" for c in contexts),
+        )
+        for row in result.deployments
+    )
+    asked = f"{inputs['batch']} x {_context(inputs)} tokens, KV {inputs['kv_dtype']}"
+    tables = [Table("", names, rows), *_refusals(result), *_tries(result, inputs)]
+    return Page(f"{inputs['gpus']}: what fits ({asked})", (), tuple(tables))
+
+
+def _context(inputs: Inputs) -> str:
+    context = inputs["context"]
+    return format_tokens(context) if isinstance(context, int) else str(context)
+
+
+def _refusals(result: schema.FitResult) -> tuple[Table, ...]:
+    rows = tuple((r.model, r.dtype, r.reason) for r in result.deployments if not r.fits)
+    return (Table("Why not", columns("model", "format", "reason"), rows),) if rows else ()
+
+
+def _tries(result: schema.FitResult, inputs: Inputs) -> tuple[Table, ...]:
+    if not inputs.get("model"):
+        return ()
+    rows = tuple(
+        (t.change, t.option, t.layout, format_tokens(t.max_context), f"{t.max_concurrency:,}")
+        for row in result.deployments
+        for t in row.try_
+    )
+    names = columns("change", "option", "layout", "max context", "requests",
+                    numbers=("max context", "requests"))  # fmt: skip
+    return (Table("What would fit (each tried)", names, rows),) if rows else ()

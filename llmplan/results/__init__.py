@@ -1,0 +1,1 @@
+"""Result values as they are published: pydantic, with units in names and a schema version."""

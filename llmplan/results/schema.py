@@ -1,0 +1,397 @@
+"""The published result of each command. Keys are a contract: more may be added, none change.
+
+Memory in integer bytes, FLOPs as counts, provenance beside what is not exact.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmplan.units import Provenance
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Published(BaseModel):
+    """Base of all results."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Explanation(Published):
+    """One number with where it comes from."""
+
+    quantity: str
+    """What is explained."""
+    formula: str
+    """In words of the spec's keys."""
+    values: str
+    """The same with numbers."""
+    result: str
+    """What comes out."""
+    source: str
+    """Spec keys, or data, that the values come from."""
+
+
+class ModelRow(Published):
+    """One model of the catalogue."""
+
+    name: str
+    """Catalogue name."""
+    family: str
+    """Family."""
+    parameters_total: int
+    """Parameters, vision included, MTP left out."""
+    parameters_active: int
+    """Parameters of the text model that one token uses."""
+    attention: list[str]
+    """Kinds of token mixer, most layers first."""
+    context_length: int
+    """Longest published context in tokens."""
+    kv_bytes_per_token: int
+    """Growing state at 2 bytes an element."""
+    native_weights_bytes: int
+    """Stored bytes as published."""
+    license: str
+    """Licence."""
+    release_date: str
+    """Day or month."""
+    hf_ids: list[str]
+    """Hugging Face ids."""
+    layers: list[str]
+    """Distinct layers with how often they stand."""
+    source: str
+    """Where the config was read."""
+    notes: list[str]
+    """Remarks."""
+
+
+class ModelsResult(Published):
+    """``llmplan models``."""
+
+    models: list[ModelRow]
+    """Rows in the order asked for."""
+
+
+class DeviceRow(Published):
+    """One device."""
+
+    slug: str
+    """Catalogue name."""
+    name: str
+    """Vendor's name."""
+    vendor: str
+    """Vendor."""
+    architecture: str
+    """Architecture."""
+    status: str
+    """available or announced."""
+    capacity_bytes: int
+    """What the driver gives a process."""
+    capacity_provenance: Provenance
+    """measured, or assumed from a larger figure."""
+    bandwidth_bytes_per_s: float | None
+    """Memory bandwidth."""
+    peak_flops_per_s: dict[str, float]
+    """Dense peak rates by format."""
+    link: str | None
+    """Link between devices."""
+    link_bytes_per_s: float | None
+    """Per device and direction."""
+    tdp_w: float | None
+    """Board power."""
+    aliases: list[str]
+    """Other accepted names."""
+    source: str
+    """Source of the facts."""
+    source_date: str
+    """When they were read."""
+
+
+class NodeRow(Published):
+    """One node type."""
+
+    slug: str
+    """Catalogue name."""
+    name: str
+    """Full name."""
+    device: str
+    """Its device."""
+    devices: int
+    """Devices a node."""
+    topology: str
+    """How they are joined."""
+    link_bytes_per_s: float | None
+    """Per device and direction."""
+    scale_out_bytes_per_s: float | None
+    """Network bandwidth a device and direction."""
+    source: str
+    """Source of the facts."""
+    source_date: str
+    """When they were read."""
+
+
+class DtypeRow(Published):
+    """One number format."""
+
+    name: str
+    """Name accepted by --dtype."""
+    bits_per_weight: float
+    """Stored bits of an element, scales included."""
+    compute: str
+    """The unit that matmuls with such weights run in."""
+    note: str
+    """Layout and source."""
+
+
+class HardwareResult(Published):
+    """``llmplan hardware``."""
+
+    devices: list[DeviceRow] = []
+    """Devices."""
+    nodes: list[NodeRow] = []
+    """Node types."""
+    dtypes: list[DtypeRow] = []
+    """Number formats."""
+
+
+class Parameters(Published):
+    """Counts; exact."""
+
+    total: int
+    """All the published model holds as parameters: ties once, vision in, MTP and buffers out."""
+    active: int
+    """Parameters of the text model one token uses, without an untied input table."""
+    buffers: int
+    """Stored entries that are no parameters (routing biases)."""
+    mtp: int
+    """Multi-token-prediction modules, not part of total."""
+    vision: int
+    """Vision tower and projector, part of total."""
+    embedding: int
+    """Input table."""
+
+
+class ComponentCount(Published):
+    """Parameters of one role or component."""
+
+    name: str
+    """Role, or component outside the decoder."""
+    total: int
+    """Parameters."""
+    active: int
+    """Of these, used by one token."""
+    stored_bytes: int
+    """As published, scales included."""
+
+
+class ParamsResult(Published):
+    """``llmplan params``."""
+
+    model: str
+    """Catalogue name."""
+    parameters: Parameters
+    """Counts."""
+    components: list[ComponentCount]
+    """The same by role and component."""
+    provenance: Provenance
+    """exact: sums over shapes."""
+    explain: list[Explanation] = []
+    """Where each number comes from, on request."""
+
+
+class FlopsBreakdown(Published):
+    """FLOPs per token of one phase by unit."""
+
+    matmul: float
+    """Products with weights."""
+    attention: float
+    """Scores and values; the recurrence of linear attention."""
+    convolution: float
+    """Short convolutions."""
+    scan: float
+    """State-space scans; not part of the total."""
+    vector: float
+    """Norms, activations, softmax, rotary; not part of the total."""
+
+
+class FlopsPerToken(Published):
+    """Totals: matmuls, attention and convolutions."""
+
+    decode: float
+    """One new token attending to context + 1 keys."""
+    prefill: float
+    """Mean over a prompt of the context, output head at the last position only."""
+    decode_absorbed: float
+    """Decode with absorbed MLA, as serving engines run it; equal to decode without MLA."""
+
+
+class FlopsResult(Published):
+    """``llmplan flops``."""
+
+    model: str
+    """Catalogue name."""
+    flops_per_token: FlopsPerToken
+    """Totals."""
+    breakdown: dict[str, FlopsBreakdown]
+    """By phase: decode, prefill, decode_absorbed."""
+    provenance: Provenance
+    """exact: counted, not measured."""
+    explain: list[Explanation] = []
+    """Where each number comes from, on request."""
+
+
+class KvCache(Published):
+    """What requests keep; exact."""
+
+    bytes_per_token: int
+    """Keys and values of layers whose state grows without limit."""
+    indexer_bytes_per_token: int
+    """Keys of sparse-attention indexers."""
+    bytes_per_request_fixed: int
+    """Recurrent and convolution state, and windowed layers with every window full."""
+    recurrent_bytes: int
+    """Recurrent state of one request."""
+    convolution_bytes: int
+    """Convolution columns and token shifts of one request."""
+    window_bytes: int
+    """Windowed layers of one request, every window full."""
+    bytes_per_request: int
+    """One request at the context asked for."""
+    bytes_per_request_reserved_as_full: int
+    """The same where an engine reserves windowed layers for the whole context."""
+    total_bytes: int
+    """All requests of the batch."""
+
+
+class PerGpu(Published):
+    """Memory of each GPU of one deployment."""
+
+    capacity_bytes: int
+    """What the driver gives a process."""
+    budget_bytes: int
+    """What the engine may fill."""
+    weights_bytes: int
+    """This rank's weights, copies included."""
+    activations_bytes: int
+    """Reserved for activations."""
+    non_torch_bytes: int
+    """Reserved for communication buffers and libraries."""
+    graphs_bytes: int
+    """Captured graphs, outside the budget."""
+    kv_available_bytes: int
+    """Left for state; negative where the weights alone do not fit."""
+    headroom_bytes: int
+    """Outside the budget, less graphs."""
+    provenance: dict[str, Provenance]
+    """Of each figure that is not exact."""
+
+
+class MemoryResult(Published):
+    """``llmplan memory``."""
+
+    model: str
+    """Catalogue name."""
+    weights_bytes: int
+    """Stored weights, scales and buffers included; one copy."""
+    kv_cache: KvCache
+    """What requests keep."""
+    activations_bytes: int
+    """Estimate of the largest intermediate values of one step."""
+    total_bytes: int
+    """Weights, state of the batch and activations."""
+    provenance: dict[str, Provenance]
+    """Of each figure."""
+    layout: str | None = None
+    """Layout on the GPUs, where they were given."""
+    per_gpu: PerGpu | None = None
+    """Memory of each GPU."""
+    kv_tokens: int | None = None
+    """Tokens held in requests of the context, all replicas."""
+    max_concurrency: int | None = None
+    """Requests of the context held at once, all replicas."""
+    fits: bool | None = None
+    """Whether the batch fits at the context."""
+    explain: list[Explanation] = []
+    """Where each number comes from, on request."""
+
+
+class TryRow(Published):
+    """A change that was tried and fits."""
+
+    change: str
+    """In words."""
+    option: str
+    """As it would be typed."""
+    layout: str
+    """Layout it fits in."""
+    max_context: int
+    """Longest context then."""
+    max_concurrency: int
+    """Requests at the context then."""
+
+
+class DeploymentRow(Published):
+    """A model on the GPUs in one layout."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
+
+    model: str
+    """Catalogue name."""
+    dtype: str
+    """Weight format asked for."""
+    kv_dtype: str
+    """Format of keys and values."""
+    layout: str
+    """tp (GPUs a copy) and dp (copies); empty where no split is legal."""
+    fits: bool
+    """Whether the requests asked for fit."""
+    weights_bytes_per_gpu: int
+    """Weights of each GPU, copies included."""
+    kv_available_bytes_per_gpu: int
+    """Left for state on each GPU."""
+    max_context: int
+    """Longest context of a single request."""
+    kv_tokens: int
+    """Tokens held at the context asked for, all replicas."""
+    max_concurrency: int
+    """Requests at the context asked for, all replicas."""
+    concurrency_at: dict[str, int]
+    """Requests at other contexts; 0 beyond the model's own limit."""
+    binding: str
+    """What stops it, or ends its context."""
+    reason: str
+    """The same in words."""
+    try_: list[TryRow] = Field(default=[], alias="try")
+    """Nearest changes that would fit, tried, least harmful first."""
+
+
+class FitResult(Published):
+    """``llmplan fit``."""
+
+    deployments: list[DeploymentRow]
+    """One row per layout, or per model and format with its best layout."""
+
+
+class Envelope(Published):
+    """What every command prints with --format json."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this contract."""
+    llmplan: str
+    """Program version."""
+    command: str
+    """Command."""
+    inputs: dict[str, Any]
+    """All inputs, defaults spelled out."""
+    result: ModelsResult | HardwareResult | ParamsResult | FlopsResult | MemoryResult | FitResult
+    """The result of the command."""
+    warnings: list[str]
+    """What the reader should know."""
+
+
+def result_schema() -> dict[str, Any]:
+    """JSON schema of the envelope."""
+    return Envelope.model_json_schema(by_alias=True)
