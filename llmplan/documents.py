@@ -5,6 +5,7 @@ scalars; ``Document.line`` answers where a key stands, so that an error can poin
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,6 +16,7 @@ from llmplan.errors import DocumentError, nearest_names, printable
 
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 20
+_DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -98,7 +100,7 @@ def parse_document(text: str, name: str) -> Document:
 def _refuse_aliases_and_depth(text: str, name: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise DocumentError("anchors and aliases (& and *) are not read.", name, line)
         if isinstance(event, yaml.CollectionStartEvent):
@@ -148,6 +150,9 @@ def _scalar(node: yaml.Node, path: KeyPath, name: str) -> Any:
         ) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise DocumentError("must be a finite number.", name, line, key)
+    if type(value) is int and not _DECIMAL.fullmatch(str(node.value)):
+        # YAML 1.1 reads 010 as 8 and 1:30 as 90
+        raise DocumentError("must be written as a plain decimal number.", name, line, key)
     return value
 
 

@@ -55,10 +55,9 @@ def _document_error(
 def _first(document: Document, faults: list[ErrorDetails]) -> ErrorDetails:
     """The fault to report: a union names one per member, of which the deepest is meant."""
     paths = [_path(document, fault) for fault in faults]
+    parents = {path[:length] for path in paths for length in range(len(path))}
     deepest = [
-        (fault, path)
-        for fault, path in zip(faults, paths, strict=True)
-        if not any(other[: len(path)] == path and len(other) > len(path) for other in paths)
+        (fault, path) for fault, path in zip(faults, paths, strict=True) if path not in parents
     ]
     return min(
         deepest, key=lambda pair: (pair[0]["type"] != "extra_forbidden", document.line(pair[1]))
@@ -98,6 +97,10 @@ def _wrong_value_message(fault: ErrorDetails) -> str:
     """Pydantic's words, with the value that stands in the file where it is short."""
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     given = fault["input"]
+    if fault["type"] == "too_short":
+        return f"needs at least {fault['ctx']['min_length']} entry."
+    if fault["type"] == "too_long":
+        return f"has more than {fault['ctx']['max_length']} entries."
     if fault["type"] == "value_error" or not isinstance(given, str | int | float | bool | None):
         return f"{message}."
     return f"{message}, but is {printable(repr(given))}."

@@ -6,8 +6,12 @@ Sizes differ from one another wherever the architecture allows it, so that a swa
 import os
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from textwrap import dedent
+from types import ModuleType
 from typing import Any, Final
+
+import pytest
 
 from llmplan.documents import parse_document
 from llmplan.model.check import check_spec
@@ -16,7 +20,9 @@ from llmplan.model.compiled import Model
 from llmplan.model.spec import ModelSpec
 from llmplan.validation import validated
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+needs_transformers: Final = pytest.mark.skipif(
+    not (find_spec("torch") and find_spec("transformers")), reason="needs the oracles extra"
+)
 
 _HEADER: Final = """
 name: small
@@ -54,22 +60,52 @@ def compiled(small: SmallModel) -> Model:
     return compile_spec(spec, document)
 
 
+def quiet_transformers() -> ModuleType:
+    """The transformers module, offline and without its advice on configs."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    return transformers
+
+
 def built(small: SmallModel) -> Any:
     """The transformers model with random weights, attention and experts in plain operations."""
     import torch
 
     with warnings.catch_warnings():
-        # torch and transformers deprecate their own calls at import
+        # classes deprecate their own arguments when they are built
         warnings.simplefilter("ignore")
-        import transformers
-    transformers.logging.set_verbosity_error()
-    model_class = getattr(transformers, small.architecture)
-    config = model_class.config_class(**small.config)
-    # "eager" forms scores by matmuls and runs experts one by one, which a FLOP counter sees
-    config._attn_implementation = "eager"
-    config._experts_implementation = "eager"
-    torch.manual_seed(0)
-    return model_class(config).eval()
+        model_class = getattr(quiet_transformers(), small.architecture)
+        config = model_class.config_class(**small.config)
+        # "eager" forms scores by matmuls and runs experts one by one, which a FLOP counter sees
+        config._attn_implementation = "eager"
+        config._experts_implementation = "eager"
+        torch.manual_seed(0)
+        return model_class(config).eval()
+
+
+def ran(network: Any, requests: int, tokens: int, cache: Any = None) -> Any:
+    """One forward pass of random tokens; returns the cache, which is made where none is given."""
+    import torch
+
+    with warnings.catch_warnings(), torch.no_grad():
+        # kernels that are not installed are named in a warning
+        warnings.simplefilter("ignore")
+        cache = empty_cache(network) if cache is None else cache
+        ids = torch.randint(1, network.config.vocab_size, (requests, tokens))
+        key = "cache_params" if "mamba" in network.config.model_type[:6] else "past_key_values"
+        network(input_ids=ids, use_cache=True, **{key: cache})
+    return cache
+
+
+def empty_cache(network: Any) -> Any:
+    """The cache that ``generate`` would make."""
+    if network.config.model_type == "minimax":
+        from transformers.models.minimax.modeling_minimax import MiniMaxCache
+
+        return MiniMaxCache()
+    return quiet_transformers().DynamicCache(config=network.config)
 
 
 SMALL: Final = {

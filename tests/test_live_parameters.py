@@ -6,7 +6,6 @@ copies of the published files.
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -17,8 +16,9 @@ import pytest
 import yaml
 
 from llmplan.model.catalogue import load_model, spec_paths
+from tests.small_models import needs_transformers, quiet_transformers
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, needs_transformers]
 
 ORACLES: Final = Path(__file__).parent / "oracles"
 PUBLISHED: Final = yaml.safe_load((ORACLES / "models.yaml").read_text())
@@ -35,7 +35,7 @@ class Counts(NamedTuple):
 
 
 class NoClass(NamedTuple):
-    """A model that transformers cannot build: the class its config names, and why none stands in."""
+    """A model that transformers cannot build: the class in its config, and why none stands in."""
 
     architecture: str
     reason: str
@@ -155,15 +155,11 @@ def transformers_counts(name: str) -> Counts:
     """Parameters and persistent buffers of the class, built on the meta device."""
     import torch
 
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    config = official_config(name)
     with warnings.catch_warnings():
-        # transformers warns of fields of remote code that it does not know
+        # fields of remote code, which the class does not know
         warnings.simplefilter("ignore")
-        import transformers
-
-        transformers.logging.set_verbosity_error()
-        config = official_config(name)
-        model_class = getattr(transformers, config["architectures"][0])
+        model_class = getattr(quiet_transformers(), config["architectures"][0])
         read = model_class.config_class.from_dict(config)
         with torch.device("meta"):
             model = model_class(read)
@@ -230,8 +226,7 @@ def test_buffers_apart_really_differ():
 
 
 def test_no_entry_of_the_tables_is_stale():
-    import transformers
-
+    transformers = quiet_transformers()
     configs = {path.stem for path in CONFIGS.glob("*.json")}
 
     assert configs <= set(PUBLISHED)

@@ -9,12 +9,7 @@ from llmplan.analyze.memory import GENERIC_RESERVE, EngineReserve, GpuMemory, Lo
 from llmplan.errors import LayoutError
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.compiled import Model
-from llmplan.parallel.precision import (
-    StateFormats,
-    weight_formats,
-    with_state_formats,
-    with_weight_formats,
-)
+from llmplan.parallel.precision import StateFormats, lowered
 from llmplan.units import format_gib, format_tokens
 
 SHOWN_CONTEXTS: Final = (8192, 32768, 131072)
@@ -153,11 +148,6 @@ class Question:
     load: Load
     tp: tuple[int, ...] = ()
 
-    def lowered(self) -> Model:
-        """The model in the formats asked for."""
-        model = with_weight_formats(self.model, weight_formats(self.weights))
-        return with_state_formats(model, self.states)
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -180,7 +170,7 @@ class Answer:
 
 def answer(question: Question, reserve: EngineReserve = GENERIC_RESERVE) -> Answer:
     """A deployment for each legal layout, best first, and the reasons against the others."""
-    model = question.lowered()
+    model = lowered(question.model, question.weights, question.states)
     good: list[Deployment] = []
     refused: list[str] = []
     for layout in legal_layouts(question.group):

@@ -35,6 +35,21 @@ def faults(model: spec.ModelSpec) -> Iterator[Fault]:
             size = f"{tower.image_size} is no multiple of patch_size {tower.patch_size}"
             yield ("vision", "image_size"), f"{size}."
     yield from _unused_faults(model)
+    yield from _projector_faults(model)
+
+
+def _projector_faults(model: spec.ModelSpec) -> Iterator[Fault]:
+    """Each matrix takes what the one before it gives; the last one gives the decoder's width."""
+    if model.projector and not model.vision:
+        yield ("projector",), "stands without a vision tower."
+    given = None
+    for index, item in enumerate(model.projector):
+        into = item.in_features if isinstance(item, spec.ProjectorLinear) else item.width
+        if given and into != given and isinstance(model.projector[index - 1], spec.ProjectorLinear):
+            yield ("projector", index), f"takes {into} features, but gets {given}."
+        given = item.out_features if isinstance(item, spec.ProjectorLinear) else item.width
+    if given and given != model.hidden_size:
+        yield ("projector",), f"gives {given} features, but hidden_size is {model.hidden_size}."
 
 
 def _precision_faults(model: spec.ModelSpec) -> Iterator[Fault]:
@@ -71,8 +86,6 @@ def _run_faults(run: spec.LayerRun, blocks: Blocks, at: KeyPath) -> Iterator[Fau
 
 
 def _name_faults(names: tuple[str, ...], blocks: Blocks, at: KeyPath) -> Iterator[Fault]:
-    if not names:
-        yield at, "names no block."
     for index, name in enumerate(names):
         if name not in blocks:
             nearest = nearest_names(name, blocks, most=1)
@@ -85,8 +98,6 @@ def _unused_faults(model: spec.ModelSpec) -> Iterator[Fault]:
     for name in model.blocks:
         if name not in used:
             yield ("blocks", name), "is used by no layer; remove it or name it in layers."
-    if model.projector and not model.vision:
-        yield ("projector",), "stands without a vision tower."
 
 
 def used_blocks(runs: Iterable[spec.LayerRun]) -> Iterator[str]:

@@ -4,10 +4,11 @@ A model is named blocks (token mixers and feed-forward networks), a layer patter
 parts around the decoder. There are no expressions and no includes.
 """
 
+import re
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from llmplan.ops.norm import NormKind
 from llmplan.ops.precision import Role
@@ -15,21 +16,27 @@ from llmplan.ops.precision import Role
 Count = Annotated[int, Field(gt=0, le=10**9, strict=True)]
 SmallCount = Annotated[int, Field(gt=0, le=10_000, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(min_length=1, max_length=500, strict=True)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
 BlockName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line without control characters")
+    return value
+
+
 def _released(value: Any) -> Any:
     """YAML reads 2024-07-23 as a date and 2024-07 as text; both are kept as text."""
-    return value.isoformat() if isinstance(value, date) else value
+    text = value.isoformat() if isinstance(value, date) else value
+    if isinstance(text, str) and not re.fullmatch(DAY_PATTERN, text):
+        raise ValueError("must be a day or a month, like 2024-07-23 or 2024-07")
+    return text
 
 
-Day = Annotated[
-    str,
-    BeforeValidator(_released),
-    Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])(-\d{2})?$", max_length=10),
-]
+DAY_PATTERN: Final = r"^\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?$"
+Text = Annotated[str, Field(min_length=1, max_length=500, strict=True), AfterValidator(_printable)]
+Day = Annotated[str, BeforeValidator(_released), Field(pattern=DAY_PATTERN)]
 
 
 class Strict(BaseModel):
@@ -306,15 +313,21 @@ BlockSpec = Annotated[
 ]
 
 
+LayerBlocks = Annotated[tuple[BlockName, ...], Field(min_length=1, max_length=16)]
+
+
 class LayerRun(Strict):
     """Equal layers in a row, or a pattern of runs that repeats."""
 
     count: SmallCount = 1
     """How often the layer, or the whole pattern, stands here."""
-    blocks: tuple[BlockName, ...] | None = None
+    blocks: LayerBlocks | None = None
     """The blocks of one layer, in order."""
-    pattern: "tuple[LayerRun, ...] | None" = None
+    pattern: "LayerRuns | None" = None
     """Runs that make up one period, instead of blocks."""
+
+
+LayerRuns = Annotated[tuple[LayerRun, ...], Field(min_length=1)]
 
 
 class MtpSpec(Strict):
@@ -322,7 +335,7 @@ class MtpSpec(Strict):
 
     num_nextn_predict_layers: SmallCount
     """Modules."""
-    blocks: tuple[BlockName, ...]
+    blocks: LayerBlocks
     """The blocks of the decoder layer in each."""
     own_embedding: Flag = False
     """Each module stores its own input table."""
@@ -359,7 +372,7 @@ class VisionSpec(Strict):
     """Norms of the tower."""
     blocks: dict[BlockName, BlockSpec]
     """Named blocks of the tower."""
-    layers: tuple[LayerRun, ...]
+    layers: LayerRuns
     """Layer pattern of the tower."""
 
 
@@ -439,7 +452,7 @@ class ModelSpec(Strict):
     """Published format by role; bf16 where nothing is said, fp32 for buffers."""
     blocks: dict[BlockName, BlockSpec]
     """Named blocks."""
-    layers: tuple[LayerRun, ...]
+    layers: LayerRuns
     """Layer pattern: runs of layers, each a list of block names."""
     mtp: MtpSpec | None = None
     """Multi-token-prediction modules."""

@@ -30,24 +30,28 @@ class Mask(StrEnum):
 
 
 def attention_pairs(step: Step, mask: Mask, span: int) -> Array:
-    """Query-key pairs of all requests of a step.
+    """Query-key pairs of all requests of a step, shapes [..., G] to [...]."""
+    return step.over_requests(pairs_per_request(step, mask, span))
+
+
+def pairs_per_request(step: Step, mask: Mask, span: int) -> Array:
+    """Query-key pairs of one request of each group.
 
     Causal: query i of T sees S + i keys, so T·S + T(T+1)/2. Window W: min(S + i, W). Chunk C: the
     query at position p sees p mod C + 1 keys. Full: all new keys and ``kept_keys``.
 
-    Shapes: step fields [..., G]; result [...].
+    Shapes: step fields [..., G]; result [..., G].
     """
     T, S = step.new_tokens, step.context
     match mask:
         case Mask.FULL:
-            pairs = T * (kept_keys(S, mask, span) + T)
+            return T * (kept_keys(S, mask, span) + T)
         case Mask.CAUSAL:
-            pairs = _prefix_sum(S + T) - _prefix_sum(S)
+            return _prefix_sum(S + T) - _prefix_sum(S)
         case Mask.WINDOW:
-            pairs = _clipped_sum(S + T, span) - _clipped_sum(S, span)
+            return _clipped_sum(S + T, span) - _clipped_sum(S, span)
         case Mask.CHUNK:
-            pairs = _sawtooth_sum(S + T, span) - _sawtooth_sum(S, span)
-    return step.over_requests(pairs)
+            return _sawtooth_sum(S + T, span) - _sawtooth_sum(S, span)
 
 
 def _prefix_sum(n: Array) -> Array:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmplan.ops.attention import SOFTMAX_FLOPS_PER_SCORE, Mask, attention_pairs, keys_read
+from llmplan.ops.attention import (
+    SOFTMAX_FLOPS_PER_SCORE,
+    Mask,
+    attention_pairs,
+    keys_read,
+    pairs_per_request,
+)
 from llmplan.ops.base import Array, Cost, Operator, State, StateKind, Step, Weight
 from llmplan.ops.precision import Role
 
@@ -89,10 +95,10 @@ class LatentAttention(Operator):
 
     def latents_read(self, step: Step) -> Array:
         """Cache entries read: all kept ones, or at most ``index_topk`` for every query."""
-        every = keys_read(step, Mask.CAUSAL, 0)
         if not self.index_topk:
-            return every
-        return np.minimum(every, attention_pairs(step, Mask.WINDOW, self.index_topk))
+            return keys_read(step, Mask.CAUSAL, 0)
+        chosen = pairs_per_request(step, Mask.WINDOW, self.index_topk)
+        return step.over_requests(np.minimum(step.context + step.new_tokens, chosen))
 
 
 @dataclass(frozen=True, slots=True)

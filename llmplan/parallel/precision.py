@@ -53,6 +53,11 @@ def _role(word: str) -> Role:
     return Role(key)
 
 
+def lowered(model: Model, weights: str, states: StateFormats) -> Model:
+    """The model with weights as ``--dtype`` says and state in the formats given."""
+    return with_state_formats(with_weight_formats(model, weight_formats(weights)), states)
+
+
 def with_weight_formats(model: Model, formats: tuple[tuple[Role, Format], ...]) -> Model:
     """The model with the weights of some roles stored in other formats."""
     return _with_precision(model, lambda precision: precision.with_roles(formats))

@@ -3,7 +3,7 @@
 Memory in integer bytes, FLOPs as counts, provenance beside what is not exact.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -375,6 +375,11 @@ class FitResult(Published):
     """One row per layout, or per model and format with its best layout."""
 
 
+Result: TypeAlias = (
+    ModelsResult | HardwareResult | ParamsResult | FlopsResult | MemoryResult | FitResult
+)
+
+
 class Envelope(Published):
     """What every command prints with --format json."""
 
@@ -386,10 +391,20 @@ class Envelope(Published):
     """Command."""
     inputs: dict[str, Any]
     """All inputs, defaults spelled out."""
-    result: ModelsResult | HardwareResult | ParamsResult | FlopsResult | MemoryResult | FitResult
+    result: Result
     """The result of the command."""
     warnings: list[str]
     """What the reader should know."""
+
+    @property
+    def is_no(self) -> bool:
+        """Whether the answer is no: nothing that was asked for fits."""
+        match self.result:
+            case MemoryResult(fits=fits):
+                return fits is False
+            case FitResult(deployments=rows):
+                return not any(row.fits for row in rows)
+        return False
 
 
 def result_schema() -> dict[str, Any]:

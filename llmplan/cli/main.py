@@ -1,0 +1,71 @@
+"""The program: commands, and what happens when one fails.
+
+Exit codes: 0 ok, 1 the answer is no, 2 usage or input error, 3 optional part missing, 70 bug.
+"""
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from llmplan import __version__
+from llmplan.cli import fit, flops, hardware, memory, models, params, schemas
+from llmplan.errors import LlmplanError
+
+BUG = 70
+
+app = typer.Typer(
+    name="llmplan",
+    help="Capacity planning and cost modelling for large language models, exact and offline.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llmplan {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        callback=lambda value: _version(wanted=value),
+        is_eager=True,
+        help="Show the version and exit.",
+    ),
+]
+
+
+@app.callback()
+def main(version: Version = False) -> None:
+    """Capacity planning and cost modelling for large language models, exact and offline."""
+
+
+app.command("models")(models.models)
+app.command("hardware")(hardware.hardware)
+app.command("params")(params.params)
+app.command("flops")(flops.flops)
+app.command("memory")(memory.memory)
+app.command("fit")(fit.fit)
+app.command("schema")(schemas.schema)
+
+
+def run() -> None:
+    """Entry point: errors a user can cause become one line on stderr."""
+    try:
+        app()
+    except LlmplanError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:  # noqa: BLE001 (anything else is a bug, and says so)
+        traceback.print_exc()
+        typer.echo("this is a bug in llmplan; please report it with the lines above.", err=True)
+        sys.exit(BUG)

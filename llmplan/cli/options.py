@@ -1,0 +1,136 @@
+"""Options that several commands share, declared once, and completion of names."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class OutputFormat(StrEnum):
+    """Renderers."""
+
+    TABLE = "table"
+    JSON = "json"
+    MD = "md"
+    CSV = "csv"
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Catalogue names that start as typed."""
+    from llmplan.model.catalogue import model_names
+
+    return [name for name in model_names() if name.startswith(incomplete.lower())]
+
+
+def complete_gpus(incomplete: str) -> list[str]:
+    """Device names that start as typed, behind a count such as ``8x`` where one is given."""
+    from llmplan.hardware.catalogue import device_names
+
+    count, times, name = incomplete.rpartition("x")
+    names = [f"{count}{times}{device}" for device in device_names() if device.startswith(name)]
+    plain = [device for device in device_names() if device.startswith(incomplete.lower())]
+    return sorted({*names, *plain})
+
+
+def complete_dtype(incomplete: str) -> list[str]:
+    """Format names that start as typed."""
+    from llmplan.dtypes import known_names
+
+    return [name for name in ("native", *known_names()) if name.startswith(incomplete.lower())]
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Catalogue name, Hugging Face id, or path of a spec (.yaml).",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+OptionalModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="Catalogue name, Hugging Face id, or path of a spec (.yaml).",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        help="Format of linear weights, or by role: experts=mxfp4,head=fp8. native: as published.",
+        autocompletion=complete_dtype,
+    ),
+]
+KvDtype = Annotated[
+    str,
+    typer.Option(
+        "--kv-dtype",
+        help="Format of keys and values, whatever the weights.",
+        autocompletion=complete_dtype,
+    ),
+]
+StateDtype = Annotated[
+    str, typer.Option("--state-dtype", help="Format of recurrent and convolution state.")
+]
+IndexerDtype = Annotated[
+    str, typer.Option("--indexer-dtype", help="Format of sparse-attention indexer keys.")
+]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="TOKENS",
+        help="Prompt and output tokens per request; 128k = 131072. "
+        "[default: 8k, or the model's maximum if less]",
+        show_default=False,
+    ),
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, max=10**9, help="Requests held at once.")]
+Mtp = Annotated[bool, typer.Option("--mtp", help="Count multi-token-prediction modules.")]
+TextOnly = Annotated[
+    bool, typer.Option("--text-only", help="Leave the vision tower and projector out.")
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus",
+        metavar="GPUS",
+        help="8xH100, h100-sxm, or 2n8xH200 (2 nodes of 8).",
+        autocompletion=complete_gpus,
+        show_default=False,
+    ),
+]
+RequiredGpus = Annotated[
+    str,
+    typer.Option(
+        "--gpus",
+        metavar="GPUS",
+        help="8xH100, h100-sxm, or 2n8xH200 (2 nodes of 8).",
+        autocompletion=complete_gpus,
+        show_default=False,
+    ),
+]
+Tp = Annotated[
+    int | None,
+    typer.Option(
+        "--tp",
+        min=1,
+        max=4096,
+        help="GPUs that share one copy of the model. [default: the best that fits]",
+        show_default=False,
+    ),
+]
+Format = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write to a file instead of stdout.", show_default=False),
+]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Show each number with formula, values and spec keys."),
+]

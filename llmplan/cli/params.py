@@ -1,0 +1,17 @@
+"""``llmplan params``."""
+
+from llmplan.cli import options
+from llmplan.cli.options import OutputFormat
+from llmplan.cli.output import Target, show
+
+
+def params(
+    model: options.Model,
+    explain: options.Explain = False,
+    format: options.Format = OutputFormat.TABLE,
+    output: options.Output = None,
+) -> None:
+    """Count parameters: total, active per token, vision, MTP and buffers; exact."""
+    from llmplan.results.params import ParamsQuestion
+
+    show(ParamsQuestion(model=model, explain=explain).ask(), Target(format, output))

@@ -1,0 +1,133 @@
+"""What every question shares: formats, context, remarks, and the envelope of the answer."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from llmplan import __version__
+from llmplan.analyze.explain import Explained
+from llmplan.analyze.memory import GENERIC_RESERVE
+from llmplan.analyze.state import request_state
+from llmplan.dtypes import state_format_named
+from llmplan.hardware.device import GpuGroup, Status
+from llmplan.model.compiled import Model, Part
+from llmplan.parallel.precision import StateFormats
+from llmplan.results import schema
+from llmplan.units import Provenance, format_gib, parse_tokens
+
+DEFAULT_CONTEXT: Final = 8192
+"""Tokens per request where none are given, or the model's maximum if that is less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formats:
+    """The precision options as typed."""
+
+    dtype: str = "native"
+    kv_dtype: str = "bf16"
+    state_dtype: str = "bf16"
+    indexer_dtype: str = "bf16"
+
+    def states(self) -> StateFormats:
+        """Formats of what requests keep."""
+        names = (self.kv_dtype, self.state_dtype, self.indexer_dtype)
+        return StateFormats(*map(state_format_named, names))
+
+    def echo(self) -> dict[str, Any]:
+        """As inputs of a result."""
+        states = self.states()
+        return {
+            "dtype": self.dtype,
+            "kv_dtype": states.kv.name,
+            "state_dtype": states.recurrent.name,
+            "indexer_dtype": states.indexer_keys.name,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a question took as given.
+
+    Attributes:
+        command: Name of the command that asks it.
+        inputs: All inputs, defaults spelled out.
+        warnings: What the reader should know.
+    """
+
+    command: str
+    inputs: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    def answered(self, result: schema.Result) -> schema.Envelope:
+        """The answer with its envelope."""
+        return schema.Envelope(
+            llmplan=__version__,
+            command=self.command,
+            inputs=self.inputs,
+            result=result,
+            warnings=list(self.warnings),
+        )
+
+
+def explanations(rows: tuple[Explained, ...]) -> list[schema.Explanation]:
+    """Published form of explanations."""
+    return [schema.Explanation(**asdict(row)) for row in rows]
+
+
+def context_tokens(text: str | None, most: int) -> int:
+    """Tokens per request: as typed, else 8192 or the model's maximum if that is less."""
+    return min(DEFAULT_CONTEXT, most) if text is None else parse_tokens(text)
+
+
+def context_warning(model: Model, context: int) -> tuple[str, ...]:
+    """A remark where the context is beyond the model."""
+    if context <= model.context_length:
+        return ()
+    name, most = model.identity.name, model.context_length
+    return (f"{name} is published for {most:,} tokens a request; {context:,} are beyond that.",)
+
+
+def model_warnings(model: Model, *, mtp: bool) -> tuple[str, ...]:
+    """What a reader of this model's memory should know."""
+    state = request_state(model)
+    remarks = (
+        (
+            state.recurrent_bytes,
+            "recurrent state is counted in --state-dtype; runtimes often keep it in fp32.",
+        ),
+        (
+            state.indexer_bytes_per_token,
+            "indexer keys are counted in --indexer-dtype; engines often keep 8 bits.",
+        ),
+        (
+            model.parts(Part.MTP) and not mtp,
+            "the model has MTP modules; they are left out unless --mtp is given.",
+        ),
+    )
+    return tuple(text for applies, text in remarks if applies)
+
+
+def gpu_echo(group: GpuGroup) -> dict[str, Any]:
+    """The GPU group as inputs of a result."""
+    return {
+        "gpus": str(group),
+        "device": group.device.slug,
+        "node": group.node.slug if group.node else None,
+        "gpu_memory_utilization": GENERIC_RESERVE.utilization_frac,
+        "engine": "generic",
+    }
+
+
+def gpu_warnings(group: GpuGroup) -> tuple[str, ...]:
+    """What a reader of an answer on these GPUs should know."""
+    device, reserve = group.device, GENERIC_RESERVE
+    share = f"{reserve.utilization_frac:.0%}"
+    kept = format_gib(reserve.activations_bytes + reserve.non_torch_bytes)
+    capacity = format_gib(device.capacity_bytes)
+    generic = f"an engine fills {share} of a GPU, {kept} of it with activations and libraries"
+    assumed = f"{capacity} for a process on {device.slug} is assumed from a larger figure."
+    remarks = (
+        (True, f"engine reserve: {generic} ({reserve.note})."),
+        (device.capacity_provenance is Provenance.ASSUMED, assumed),
+        (device.status is Status.ANNOUNCED, f"{device.slug} is announced and not available."),
+    )
+    return tuple(text for applies, text in remarks if applies)

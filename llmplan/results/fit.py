@@ -1,0 +1,173 @@
+"""What fits on a group of GPUs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from llmplan.analyze.fit import SHOWN_CONTEXTS, Answer, Binding, Deployment, Question, answer
+from llmplan.analyze.memory import Load
+from llmplan.analyze.suggest import Suggestion, suggestions
+from llmplan.dtypes import format_named
+from llmplan.hardware.catalogue import parse_gpus
+from llmplan.hardware.device import GpuGroup
+from llmplan.model.catalogue import load_model, model_names
+from llmplan.model.compiled import Model
+from llmplan.ops.precision import LINEAR_ROLES
+from llmplan.parallel.precision import NATIVE
+from llmplan.results import schema
+from llmplan.results.common import (
+    Formats,
+    Said,
+    context_tokens,
+    context_warning,
+    gpu_echo,
+    gpu_warnings,
+    model_warnings,
+)
+
+CATALOGUE_FORMATS: Final = ("fp8", "int4")
+"""Weight formats tried beside the published one, where they are smaller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitQuestion:
+    """Which models fit on these GPUs, or how one of them does.
+
+    Attributes:
+        gpus: The GPU group.
+        model: One model; without it, the whole catalogue.
+        formats: Precision. ``dtype`` ``native`` means, for the catalogue, smaller formats as well.
+        context: Tokens per request.
+        batch: Requests that must fit.
+        tp: One tensor-parallel size.
+        text_only: Leave vision towers out.
+    """
+
+    gpus: str
+    model: str | None = None
+    formats: Formats = field(default_factory=Formats)
+    context: str | None = None
+    batch: int = 1
+    tp: int | None = None
+    text_only: bool = False
+
+    def ask(self) -> schema.Envelope:
+        """The answer: one row per layout of a model, or per model and format of the catalogue.
+
+        Raises:
+            InputError: An option cannot be read.
+        """
+        group = parse_gpus(self.gpus)
+        if self.model:
+            return self._one(load_model(self.model), group)
+        rows = [row for name in model_names() for row in self._best_rows(load_model(name), group)]
+        inputs = self._inputs(group, self.context or "8k, or the model's maximum if less")
+        inputs["dtypes"] = self._dtype_words()
+        said = Said("fit", inputs, gpu_warnings(group))
+        return said.answered(schema.FitResult(deployments=rows))
+
+    def _one(self, model: Model, group: GpuGroup) -> schema.Envelope:
+        found = answer(self._question(model, group, self.formats.dtype))
+        rows = [fit_row(found, deployment, tries=False) for deployment in found.deployments]
+        if not found.fits:
+            rows[:1] = [fit_row(found, found.best, tries=True)]
+        load = self._load(model)
+        warnings = (
+            *context_warning(model, load.context),
+            *model_warnings(model, mtp=False),
+            *gpu_warnings(group),
+        )
+        said = Said("fit", self._inputs(group, load.context), warnings)
+        return said.answered(schema.FitResult(deployments=rows))
+
+    def _best_rows(self, model: Model, group: GpuGroup) -> Iterator[schema.DeploymentRow]:
+        """The best layout of each weight format, the published one first."""
+        tried = (NATIVE, *smaller_formats(model)) if self._is_native else (self.formats.dtype,)
+        for dtype in tried:
+            found = answer(self._question(model, group, dtype))
+            yield fit_row(found, found.best, tries=False)
+
+    @property
+    def _is_native(self) -> bool:
+        return self.formats.dtype == NATIVE
+
+    def _dtype_words(self) -> list[str]:
+        return [NATIVE, *CATALOGUE_FORMATS] if self._is_native else [self.formats.dtype]
+
+    def _question(self, model: Model, group: GpuGroup, dtype: str) -> Question:
+        served = model.served(vision=not self.text_only)
+        tp = (self.tp,) if self.tp else ()
+        return Question(served, dtype, self.formats.states(), group, self._load(model), tp)
+
+    def _load(self, model: Model) -> Load:
+        return Load(context_tokens(self.context, model.context_length), self.batch)
+
+    def _inputs(self, group: GpuGroup, context: int | str) -> dict[str, object]:
+        return {
+            "model": self.model,
+            **gpu_echo(group),
+            **self.formats.echo(),
+            "context": context,
+            "batch": self.batch,
+            "tp": self.tp,
+            "text_only": self.text_only,
+            "mtp": False,
+        }
+
+
+def smaller_formats(model: Model) -> tuple[str, ...]:
+    """Formats that store linear weights in fewer bits than the model as published."""
+    published = max(
+        (
+            operator.precision.of(weight.role).bits
+            for operator, _ in model.decoder.counted
+            for weight in operator.weights
+            if weight.role in LINEAR_ROLES
+        ),
+        default=0,
+    )
+    return tuple(name for name in CATALOGUE_FORMATS if format_named(name).bits < published)
+
+
+def fit_row(found: Answer, deployment: Deployment | None, *, tries: bool) -> schema.DeploymentRow:
+    """One deployment; with ``tries``, also the changes that would make it fit."""
+    question = found.question
+    tried = [try_row(suggestion) for suggestion in suggestions(found)] if tries else []
+    names = {
+        "model": question.model.identity.name,
+        "dtype": question.weights,
+        "kv_dtype": question.states.kv.name,
+    }
+    if deployment is None:
+        return schema.DeploymentRow(
+            **names, layout="", fits=False, weights_bytes_per_gpu=0, kv_available_bytes_per_gpu=0,
+            max_context=0, kv_tokens=0, max_concurrency=0,
+            concurrency_at={str(c): 0 for c in SHOWN_CONTEXTS}, binding=Binding.LAYOUT.value,
+            reason=found.refusals[0] if found.refusals else "no layout", try_=tried,
+        )  # fmt: skip
+    return schema.DeploymentRow(
+        **names,
+        layout=str(deployment.layout),
+        fits=deployment.fits,
+        weights_bytes_per_gpu=deployment.gpu.weights_bytes,
+        kv_available_bytes_per_gpu=deployment.gpu.kv_available_bytes,
+        max_context=deployment.max_context,
+        kv_tokens=deployment.kv_tokens,
+        max_concurrency=deployment.max_concurrency,
+        concurrency_at={str(c): deployment.concurrency_at(c) for c in SHOWN_CONTEXTS},
+        binding=deployment.binding.value,
+        reason=deployment.reason,
+        try_=tried,
+    )
+
+
+def try_row(suggestion: Suggestion) -> schema.TryRow:
+    """A change that fits."""
+    best = suggestion.answer.deployments[0]
+    return schema.TryRow(
+        change=suggestion.change,
+        option=suggestion.option,
+        layout=str(best.layout),
+        max_context=best.max_context,
+        max_concurrency=best.max_concurrency,
+    )

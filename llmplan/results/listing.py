@@ -1,0 +1,164 @@
+"""Lists: models of the catalogue, devices, nodes and number formats."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from llmplan.analyze.memory import weights_bytes
+from llmplan.analyze.parameters import parameter_counts
+from llmplan.analyze.state import request_state
+from llmplan.dtypes import Format, listed_formats
+from llmplan.errors import UnknownNameError
+from llmplan.hardware.catalogue import list_devices, list_nodes, load_device
+from llmplan.hardware.device import Device, Node
+from llmplan.model.catalogue import load_model, model_names
+from llmplan.model.compiled import Model
+from llmplan.ops.attention import Attention
+from llmplan.ops.base import Operator, StateKind
+from llmplan.results import schema
+from llmplan.results.common import Said
+from llmplan.units import format_tokens
+
+_MIXER_NAMES: Final = {
+    "ExpandedLatentAttention": "MLA",
+    "DeltaRule": "delta rule",
+    "LightningAttention": "lightning",
+    "Mamba1Scan": "Mamba",
+    "Mamba2Scan": "Mamba-2",
+    "GatedLinearRecurrence": "RG-LRU",
+    "Rwkv6Recurrence": "RWKV-6",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsQuestion:
+    """Which models are known, or what is known of one."""
+
+    model: str | None = None
+    family: str | None = None
+
+    def ask(self) -> schema.Envelope:
+        """The answer.
+
+        Raises:
+            UnknownNameError: No such model or family.
+        """
+        names = (self.model,) if self.model else model_names()
+        rows = [model_row(load_model(name)) for name in names]
+        if self.family:
+            families = sorted({row.family for row in rows})
+            rows = [row for row in rows if row.family == self.family.lower()]
+            if not rows:
+                known = f"Known: {', '.join(families)}."
+                raise UnknownNameError("family", self.family, families, known)
+        said = Said("models", {"model": self.model, "family": self.family})
+        return said.answered(schema.ModelsResult(models=rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareQuestion:
+    """Which devices, nodes or number formats are known."""
+
+    device: str | None = None
+    dtypes: bool = False
+
+    def ask(self) -> schema.Envelope:
+        """The answer.
+
+        Raises:
+            UnknownNameError: No such device.
+        """
+        said = Said("hardware", {"device": self.device, "dtypes": self.dtypes})
+        if self.dtypes:
+            rows = [dtype_row(fmt) for fmt in listed_formats()]
+            return said.answered(schema.HardwareResult(dtypes=rows))
+        devices = [load_device(self.device)] if self.device else list_devices()
+        slugs = {device.slug for device in devices}
+        nodes = [node_row(node) for node in list_nodes() if node.device in slugs]
+        result = schema.HardwareResult(devices=[device_row(d) for d in devices], nodes=nodes)
+        return said.answered(result)
+
+
+def model_row(model: Model) -> schema.ModelRow:
+    """One line, or page, about a model."""
+    counts, identity = parameter_counts(model), model.identity
+    return schema.ModelRow(
+        name=identity.name,
+        family=identity.family,
+        parameters_total=counts.total,
+        parameters_active=counts.active,
+        attention=mixer_kinds(model),
+        context_length=model.context_length,
+        kv_bytes_per_token=request_state(model.served()).growing_bytes_per_token,
+        native_weights_bytes=weights_bytes(model.served()),
+        license=identity.license,
+        release_date=identity.release_date,
+        hf_ids=list(identity.hf_ids),
+        layers=[f"{count} x {layer.name}" for layer, count in model.decoder.distinct_layers],
+        source=identity.source,
+        notes=list(identity.notes),
+    )
+
+
+def mixer_kinds(model: Model) -> list[str]:
+    """Kinds of token mixer in the decoder, most layers first."""
+    counts: dict[str, int] = {}
+    for operator, repeats in model.decoder.counted:
+        for state in operator.states:
+            if state.kind in (StateKind.KV, StateKind.WINDOW, StateKind.RECURRENT):
+                kind = _mixer_kind(operator, state.kind)
+                counts[kind] = counts.get(kind, 0) + repeats
+    return sorted(counts, key=lambda kind: -counts[kind])
+
+
+def _mixer_kind(operator: Operator, kind: StateKind) -> str:
+    if not isinstance(operator, Attention):
+        return _MIXER_NAMES.get(type(operator).__name__, type(operator).__name__)
+    heads, kv_heads = operator.num_attention_heads, operator.num_key_value_heads
+    name = "MHA" if heads == kv_heads else "MQA" if kv_heads == 1 else "GQA"
+    if kind is StateKind.KV:
+        return name
+    return f"{name} {operator.mask.value} {format_tokens(operator.span)}"
+
+
+def device_row(device: Device) -> schema.DeviceRow:
+    """One device."""
+    link = device.link
+    return schema.DeviceRow(
+        slug=device.slug,
+        name=device.name,
+        vendor=device.vendor,
+        architecture=device.architecture,
+        status=device.status.value,
+        capacity_bytes=device.capacity_bytes,
+        capacity_provenance=device.capacity_provenance,
+        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
+        peak_flops_per_s={rate.unit: rate.flops_per_s for rate in device.peaks},
+        link=link.name if link else None,
+        link_bytes_per_s=link.unidirectional_bytes_per_s if link else None,
+        tdp_w=device.tdp_w,
+        aliases=list(device.aliases),
+        source=device.source,
+        source_date=device.source_date,
+    )
+
+
+def node_row(node: Node) -> schema.NodeRow:
+    """One node type."""
+    return schema.NodeRow(
+        slug=node.slug,
+        name=node.name,
+        device=node.device,
+        devices=node.devices,
+        topology=node.topology.value,
+        link_bytes_per_s=node.link.unidirectional_bytes_per_s if node.link else None,
+        scale_out_bytes_per_s=node.scale_out_bytes_per_s,
+        source=node.source,
+        source_date=node.source_date,
+    )
+
+
+def dtype_row(fmt: Format) -> schema.DtypeRow:
+    """One number format."""
+    return schema.DtypeRow(
+        name=fmt.name, bits_per_weight=fmt.bits_per_weight, compute=fmt.compute, note=fmt.note
+    )
