@@ -25,6 +25,7 @@ class Format:
         block_bits: Bits of scale, zero point and header of each block.
         matrix_bits: Bits stored once a matrix (a tensor-wide scale).
         column_bits: Bits stored once an input column (GPTQ's group index).
+        keeps_blocks: A split over ranks may not cut a block: engines refuse such a layout.
         note: What the reader should know, with the source of the layout.
     """
 
@@ -35,6 +36,7 @@ class Format:
     block_bits: int = 0
     matrix_bits: int = 0
     column_bits: int = 0
+    keeps_blocks: bool = False
     note: str = ""
 
     def __hash__(self) -> int:
@@ -103,7 +105,7 @@ TF32: Final = _plain("tf32", 32, note="stored as fp32; matmuls run in the TF32 u
 BF16: Final = _plain("bf16", 16)
 FP16: Final = _plain("fp16", 16)
 FP8: Final = Format(
-    "fp8", 8, "fp8", (128, 128), 32,
+    "fp8", 8, "fp8", (128, 128), 32, keeps_blocks=True,
     note="e4m3, one fp32 scale per 128x128 block (DeepSeek-V3 checkpoints)",
 )  # fmt: skip
 MXFP4: Final = Format("mxfp4", 4, "bf16", (1, 32), 8, note="e2m1, one e8m0 byte per 32 (OCP MX)")
@@ -132,14 +134,15 @@ _FORMATS: Final = (
 _INT4_LAYOUTS: Final = {
     # group size is filled in; block bits are scale (fp16/bf16) and zero point of one group and row
     "awq": Format(
-        "int4_awq", 4, "bf16", (1, 128), 16 + 4, note="AWQ: fp16 scale and 4-bit zero per group"
+        "int4_awq", 4, "bf16", (1, 128), 16 + 4, keeps_blocks=True,
+        note="AWQ: fp16 scale and 4-bit zero per group"
     ),
     "gptq": Format(
-        "int4_gptq", 4, "bf16", (1, 128), 16 + 4, 0, 32,
+        "int4_gptq", 4, "bf16", (1, 128), 16 + 4, 0, 32, keeps_blocks=True,
         note="GPTQ: as AWQ plus an int32 group index per input column",
     ),
     "sym": Format(
-        "int4_sym", 4, "bf16", (1, 128), 16,
+        "int4_sym", 4, "bf16", (1, 128), 16, keeps_blocks=True,
         note="symmetric groups, bf16 scale, no zero point (compressed-tensors)",
     ),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from llmplan.described import field_descriptions
 from llmplan.documents import Document, KeyPath, unknown_key_message
 from llmplan.errors import DocumentError, nearest_names, printable
 
@@ -109,9 +110,9 @@ def _wrong_value_message(fault: ErrorDetails) -> str:
 def _meaning(model: type[BaseModel], fault: ErrorDetails) -> str:
     """What the missing key is for, from the first line of its description."""
     for parent in _models_at(model, fault["loc"][:-1]):
-        field = parent.model_fields.get(str(fault["loc"][-1]))
-        if field and field.description:
-            return f" It states: {field.description.splitlines()[0]}"
+        text = field_descriptions(parent).get(str(fault["loc"][-1]))
+        if text:
+            return f" It states: {text.splitlines()[0]}"
     return ""
 
 

@@ -1,8 +1,8 @@
 """Parameters of the catalogue equal those of transformers' classes, to the digit.
 
 Each model is built on the meta device from its official config, so that no weights are read and a
-model of a trillion parameters takes less than a second. The configs in ``oracles/configs`` are
-copies of the published files.
+model of a trillion parameters takes less than a second. The configs stand in ``oracles/configs``;
+the spec of the same name says where each was read.
 """
 
 import json

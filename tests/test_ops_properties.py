@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmplan.dtypes import bytes_for, listed_formats
@@ -34,6 +34,10 @@ from llmplan.units import (
     weakest,
 )
 from tests.small_models import SMALL, compiled
+
+# the first draw of a kind imports and compiles, which a busy machine may take long over
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 OPERATORS = list(
     {

@@ -150,12 +150,20 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A layout that the model does not split into."""
+
+    layout: Layout
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Deployments of a question, best first, and why other layouts are refused."""
 
     question: Question
     deployments: tuple[Deployment, ...]
-    refusals: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
 
     @property
     def best(self) -> Deployment | None:
@@ -172,14 +180,14 @@ def answer(question: Question, reserve: EngineReserve = GENERIC_RESERVE) -> Answ
     """A deployment for each legal layout, best first, and the reasons against the others."""
     model = lowered(question.model, question.weights, question.states)
     good: list[Deployment] = []
-    refused: list[str] = []
+    refused: list[Refusal] = []
     for layout in legal_layouts(question.group):
         if question.tp and layout.tp not in question.tp:
             continue
         try:
             gpu = gpu_memory(model, question.group.device, layout.tp, reserve)
         except LayoutError as error:
-            refused.append(str(error))
+            refused.append(Refusal(layout, str(error)))
             continue
         good.append(Deployment(layout, gpu, question.load, model.context_length))
     return Answer(question, tuple(sorted(good, key=_rank, reverse=True)), tuple(refused))

@@ -2,6 +2,7 @@
 
 A catalogue name is the stem of a file and is opened directly. An alias needs the ``aliases`` of the
 other files; only those few lines of each are read, so that it stays a matter of milliseconds.
+The pydantic models of the files are loaded with the first file: most commands read none.
 """
 
 import re
@@ -15,7 +16,6 @@ from llmplan.documents import load_document, shipped_folder
 from llmplan.dtypes import divide_up
 from llmplan.errors import DocumentError, InputError, UnknownNameError, nearest_names, printable
 from llmplan.hardware.device import Device, GpuGroup, Node
-from llmplan.hardware.reading import read_device, read_node
 
 MAX_COUNT: Final = 100_000
 NEXT_STEP: Final = "`llmplan hardware` lists them; docs/add-a-gpu.md says how to add one."
@@ -173,11 +173,15 @@ def _files(folder: str) -> list[Path]:
 
 @cache
 def _shipped_device(slug: str) -> Device:
+    from llmplan.hardware.reading import read_device  # noqa: PLC0415 (see the module's docstring)
+
     return read_device(_path("devices", slug), f"hardware/devices/{slug}.yaml")
 
 
 @cache
 def _shipped_node(slug: str) -> Node:
+    from llmplan.hardware.reading import read_node  # noqa: PLC0415 (see the module's docstring)
+
     return read_node(_path("nodes", slug), f"hardware/nodes/{slug}.yaml")
 
 

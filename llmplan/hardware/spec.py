@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from llmplan.described import described_schema
 from llmplan.hardware.device import Status, Topology
 
 MAX_MEMORY_BYTES: Final = 10 * 10**12
@@ -37,7 +38,7 @@ Rate = Annotated[
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class MemorySpec(_Spec):
@@ -259,9 +260,9 @@ class NodeSpec(_Spec):
 
 def device_schema() -> dict[str, Any]:
     """JSON schema of a device file, for editors."""
-    return {"$schema": _DIALECT, **DeviceSpec.model_json_schema()}
+    return {"$schema": _DIALECT, **described_schema(DeviceSpec)}
 
 
 def node_schema() -> dict[str, Any]:
     """JSON schema of a node file, for editors."""
-    return {"$schema": _DIALECT, **NodeSpec.model_json_schema()}
+    return {"$schema": _DIALECT, **described_schema(NodeSpec)}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from llmplan.described import described_schema
 from llmplan.ops.norm import NormKind
 from llmplan.ops.precision import Role
 
@@ -42,7 +43,7 @@ Day = Annotated[str, BeforeValidator(_released), Field(pattern=DAY_PATTERN)]
 class Strict(BaseModel):
     """Unknown keys are errors; values do not change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NormSpec(Strict):
@@ -466,4 +467,4 @@ class ModelSpec(Strict):
 
 def model_schema() -> dict[str, Any]:
     """JSON schema of a model spec, for editors."""
-    return ModelSpec.model_json_schema()
+    return described_schema(ModelSpec)

@@ -19,6 +19,7 @@ from llmplan.ops.linear import Linear, Split
 from llmplan.ops.linear_attention import MatrixStateAttention
 from llmplan.ops.moe import Experts, Router
 from llmplan.ops.norm import Elementwise, Norm
+from llmplan.ops.precision import Role
 from llmplan.ops.sparse import Indexer
 from llmplan.ops.ssm import (
     GatedLinearRecurrence,
@@ -89,9 +90,27 @@ def _linear(operator: Linear, tp: int) -> Linear:
     units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
     if operator.split is Split.COLUMN:
         width = operator.out_features // operator.split_units * units
+        _keep_blocks(operator, operator.role, (width, 0), tp)
         return replace(operator, out_features=width, split_units=units)
     width = operator.in_features // operator.split_units * units
+    _keep_blocks(operator, operator.role, (0, width), tp)
     return replace(operator, in_features=width, split_units=units)
+
+
+def _keep_blocks(operator: Operator, role: Role, split: tuple[int, int], tp: int) -> None:
+    """Raise where a rank's (rows, columns) would cut a scale block; 0 for an axis left whole.
+
+    Source: vLLM's checks of block-scaled fp8 and group-scaled int4 layers, which refuse to load.
+    """
+    fmt = operator.precision.of(role)
+    if not fmt.keeps_blocks or not fmt.block:
+        return
+    for width, block in zip(split, fmt.block, strict=True):
+        if block > 1 and width % block:
+            raise LayoutError(
+                f"tensor parallelism {tp} cuts {operator.name} into {width} columns a rank, which "
+                f"are no whole blocks of {block} of {fmt.name}."
+            )
 
 
 @sharded.register
@@ -156,6 +175,7 @@ def _convolution(operator: ShortConvolution, tp: int) -> ShortConvolution:
 @sharded.register
 def _experts(operator: Experts, tp: int) -> Experts:
     width = share(operator, operator.moe_intermediate_size, tp, "columns a routed expert")
+    _keep_blocks(operator, Role.EXPERTS, (width, width), tp)
     return replace(operator, moe_intermediate_size=width)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from llmplan.report.page import Column, Page, Table, columns
 from llmplan.results import schema
-from llmplan.units import format_count, format_flops, format_gib, format_tokens
+from llmplan.units import GIB, format_count, format_flops, format_gib, format_tokens
 
 Inputs = dict[str, Any]
 
@@ -256,7 +256,7 @@ def _fit(result: schema.FitResult, inputs: Inputs) -> Page:
             row.dtype,
             row.layout or "-",
             "yes" if row.fits else "no",
-            f"{row.weights_bytes_per_gpu / 2**30:,.1f}",
+            f"{row.weights_bytes_per_gpu / GIB:,.1f}" if row.weights_bytes_per_gpu else "-",
             format_tokens(row.max_context) if row.max_context else "-",
             *(f"{row.concurrency_at[c]:,}" if row.concurrency_at[c] else "-" for c in contexts),
         )
@@ -273,8 +273,9 @@ def _context(inputs: Inputs) -> str:
 
 
 def _refusals(result: schema.FitResult) -> tuple[Table, ...]:
-    rows = tuple((r.model, r.dtype, r.reason) for r in result.deployments if not r.fits)
-    return (Table("Why not", columns("model", "format", "reason"), rows),) if rows else ()
+    rows = tuple((r.model, r.dtype, r.layout, r.reason) for r in result.deployments if not r.fits)
+    names = columns("model", "format", "layout", "reason")
+    return (Table("Why not", names, rows),) if rows else ()
 
 
 def _tries(result: schema.FitResult, inputs: Inputs) -> tuple[Table, ...]:

@@ -4,10 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from llmplan.analyze.fit import SHOWN_CONTEXTS, Answer, Binding, Deployment, Question, answer
+from llmplan.analyze.fit import (
+    SHOWN_CONTEXTS,
+    Answer,
+    Binding,
+    Deployment,
+    Question,
+    Refusal,
+    answer,
+)
 from llmplan.analyze.memory import Load
 from llmplan.analyze.suggest import Suggestion, suggestions
 from llmplan.dtypes import format_named
+from llmplan.errors import LayoutError
 from llmplan.hardware.catalogue import parse_gpus
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.catalogue import load_model, model_names
@@ -68,9 +77,13 @@ class FitQuestion:
 
     def _one(self, model: Model, group: GpuGroup) -> schema.Envelope:
         found = answer(self._question(model, group, self.formats.dtype))
-        rows = [fit_row(found, deployment, tries=False) for deployment in found.deployments]
+        rows = [deployment_row(found, deployment) for deployment in found.deployments]
+        rows += [refusal_row(found, refusal) for refusal in found.refusals]
+        if not rows:
+            raise LayoutError(f"--tp {self.tp} does not divide {group}.")
         if not found.fits:
-            rows[:1] = [fit_row(found, found.best, tries=True)]
+            tried = [try_row(suggestion) for suggestion in suggestions(found)]
+            rows[0] = rows[0].model_copy(update={"try_": tried})
         load = self._load(model)
         warnings = (
             *context_warning(model, load.context),
@@ -85,7 +98,11 @@ class FitQuestion:
         tried = (NATIVE, *smaller_formats(model)) if self._is_native else (self.formats.dtype,)
         for dtype in tried:
             found = answer(self._question(model, group, dtype))
-            yield fit_row(found, found.best, tries=False)
+            yield (
+                deployment_row(found, found.best)
+                if found.best
+                else refusal_row(found, found.refusals[0])
+            )
 
     @property
     def _is_native(self) -> bool:
@@ -129,24 +146,10 @@ def smaller_formats(model: Model) -> tuple[str, ...]:
     return tuple(name for name in CATALOGUE_FORMATS if format_named(name).bits < published)
 
 
-def fit_row(found: Answer, deployment: Deployment | None, *, tries: bool) -> schema.DeploymentRow:
-    """One deployment; with ``tries``, also the changes that would make it fit."""
-    question = found.question
-    tried = [try_row(suggestion) for suggestion in suggestions(found)] if tries else []
-    names = {
-        "model": question.model.identity.name,
-        "dtype": question.weights,
-        "kv_dtype": question.states.kv.name,
-    }
-    if deployment is None:
-        return schema.DeploymentRow(
-            **names, layout="", fits=False, weights_bytes_per_gpu=0, kv_available_bytes_per_gpu=0,
-            max_context=0, kv_tokens=0, max_concurrency=0,
-            concurrency_at={str(c): 0 for c in SHOWN_CONTEXTS}, binding=Binding.LAYOUT.value,
-            reason=found.refusals[0] if found.refusals else "no layout", try_=tried,
-        )  # fmt: skip
+def deployment_row(found: Answer, deployment: Deployment) -> schema.DeploymentRow:
+    """One deployment."""
     return schema.DeploymentRow(
-        **names,
+        **_names(found),
         layout=str(deployment.layout),
         fits=deployment.fits,
         weights_bytes_per_gpu=deployment.gpu.weights_bytes,
@@ -157,8 +160,33 @@ def fit_row(found: Answer, deployment: Deployment | None, *, tries: bool) -> sch
         concurrency_at={str(c): deployment.concurrency_at(c) for c in SHOWN_CONTEXTS},
         binding=deployment.binding.value,
         reason=deployment.reason,
-        try_=tried,
     )
+
+
+def refusal_row(found: Answer, refusal: Refusal) -> schema.DeploymentRow:
+    """A layout that the model does not split into."""
+    return schema.DeploymentRow(
+        **_names(found),
+        layout=str(refusal.layout),
+        fits=False,
+        weights_bytes_per_gpu=0,
+        kv_available_bytes_per_gpu=0,
+        max_context=0,
+        kv_tokens=0,
+        max_concurrency=0,
+        concurrency_at=dict.fromkeys(map(str, SHOWN_CONTEXTS), 0),
+        binding=Binding.LAYOUT.value,
+        reason=refusal.reason,
+    )
+
+
+def _names(found: Answer) -> dict[str, str]:
+    question = found.question
+    return {
+        "model": question.model.identity.name,
+        "dtype": question.weights,
+        "kv_dtype": question.states.kv.name,
+    }
 
 
 def try_row(suggestion: Suggestion) -> schema.TryRow:

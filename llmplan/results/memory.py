@@ -58,7 +58,7 @@ class MemoryQuestion:
             tp = (self.tp,) if self.tp else ()
             placed = answer(Question(served, self.formats.dtype, states, group, load, tp))
             if not placed.best:
-                raise LayoutError(placed.refusals[0] if placed.refusals else _no_layout(group))
+                raise LayoutError(_why_not(placed, group))
         rows = (*explained_parameters(model), *explained_state(model)) if self.explain else ()
         result = memory_result(model, model_memory(model, load), load.context, placed, rows)
         return self._said(published, load, group).answered(result)
@@ -85,7 +85,9 @@ class MemoryQuestion:
         return Said("memory", on_gpus, warnings + gpu_warnings(group))
 
 
-def _no_layout(group: GpuGroup) -> str:
+def _why_not(placed: Answer, group: GpuGroup) -> str:
+    if placed.refusals:
+        return placed.refusals[0].reason
     return (
         f"{group} cannot be divided so: --tp must divide the {group.per_node} GPUs of a node, "
         "or take whole nodes."

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmplan.described import described_schema
 from llmplan.units import Provenance
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -15,7 +16,7 @@ SCHEMA_VERSION: Literal[1] = 1
 class Published(BaseModel):
     """Base of all results."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Explanation(Published):
@@ -334,9 +335,7 @@ class TryRow(Published):
 class DeploymentRow(Published):
     """A model on the GPUs in one layout."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True
-    )
+    model_config = ConfigDict(populate_by_name=True)
 
     model: str
     """Catalogue name."""
@@ -409,4 +408,4 @@ class Envelope(Published):
 
 def result_schema() -> dict[str, Any]:
     """JSON schema of the envelope."""
-    return Envelope.model_json_schema(by_alias=True)
+    return described_schema(Envelope)
