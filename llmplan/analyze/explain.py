@@ -188,18 +188,19 @@ def _experts(operator: Experts) -> str:
 
 
 @flops_formula.register
-def _delta(_operator: DeltaRule) -> str:
-    return "6 x value heads x key head size x value head size"
+def _delta(operator: DeltaRule) -> str:
+    return f"6 x {' x '.join(operator.labels)}"
 
 
 @flops_formula.register
-def _lightning(_operator: LightningAttention) -> str:
-    return "4 x num_attention_heads x head_dim x head_dim"
+def _lightning(operator: LightningAttention) -> str:
+    return f"4 x {' x '.join(operator.labels)}"
 
 
 @flops_formula.register
-def _convolution(_operator: ShortConvolution) -> str:
-    return "2 x kernel x convolution channels"
+def _convolution(operator: ShortConvolution) -> str:
+    channels, kernel = operator.labels
+    return f"2 x {kernel} x ({channels})"
 
 
 @flops_formula.register

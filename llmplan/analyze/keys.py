@@ -8,7 +8,7 @@ from llmplan.documents import Document, KeyPath
 from llmplan.model.compiled import Model
 from llmplan.ops.base import Operator
 
-_WORD: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+_WORD: Final = re.compile(r"projector\.\d+\.[a-z_]+|[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 _SECTION: Final = {"decoder": (), "mtp": (), "vision": ("vision",), "projector": ("projector",)}
 
 
@@ -48,9 +48,9 @@ class KeyFinder:
         return f"{value:,}" if isinstance(value, int) else key
 
     def _path(self, key: str) -> KeyPath:
-        return next(
-            ((*place, key) for place in self.places if (*place, key) in self.document.lines), ()
-        )
+        parts = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        paths = ((*place, *parts) for place in self.places)
+        return next((path for path in paths if path in self.document.lines), ())
 
 
 def key_finders(model: Model) -> dict[Operator, KeyFinder]:

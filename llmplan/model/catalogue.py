@@ -46,7 +46,7 @@ def load_spec(path: Path) -> Model:
 
 def spec_paths() -> tuple[Path, ...]:
     """The spec files of the catalogue, by name."""
-    return tuple(sorted(shipped_folder("specs").glob("*.yaml")))
+    return tuple(sorted(shipped_folder("specs").glob("*.yaml"), key=lambda path: path.stem))
 
 
 def model_names() -> tuple[str, ...]:

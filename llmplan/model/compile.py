@@ -182,6 +182,7 @@ def _projector_operator(
             kind=item.norm,
             has_bias=item.bias,
             role=Role.PROJECTOR,
+            label=f"projector.{index}.width",
         )
     return Linear(
         f"linear_{index}",

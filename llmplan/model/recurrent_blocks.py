@@ -21,9 +21,11 @@ def gated_delta_net(block: spec.GatedDeltaNetBlock, frame: Frame) -> Operators:
     Hk, Hv = block.linear_num_key_heads, block.linear_num_value_heads
     d_k, d_v = block.linear_key_head_dim, block.linear_value_head_dim
     precision = frame.precision
-    inner = Width(2 * Hk * d_k + 2 * Hv * d_v, "2 x (key heads x size + value heads x size)", Hk)
+    keys = "linear_num_key_heads x linear_key_head_dim"
+    values = "linear_num_value_heads x linear_value_head_dim"
+    inner = Width(2 * Hk * d_k + 2 * Hv * d_v, f"2 x ({keys} + {values})", Hk)
     channels = 2 * Hk * d_k + Hv * d_v
-    output = Width(Hv * d_v, "linear_num_value_heads x linear_value_head_dim", Hk)
+    output = Width(Hv * d_v, values, Hk)
     gates = Width(2 * Hv, "2 x linear_num_value_heads", Hk)
     return (
         frame.column("in_proj_qkvz", inner, Role.ATTENTION),
@@ -35,9 +37,18 @@ def gated_delta_net(block: spec.GatedDeltaNetBlock, frame: Frame) -> Operators:
             block.linear_conv_kernel_dim,
             has_bias=False,
             split_units=Hk,
+            labels=(f"2 x {keys} + {values}", "linear_conv_kernel_dim"),
         ),
-        DeltaRule("delta_rule", precision, Hk, Hv, d_k, d_v),
-        Norm("norm", precision, d_v, Hv),
+        DeltaRule(
+            "delta_rule",
+            precision,
+            Hk,
+            Hv,
+            d_k,
+            d_v,
+            labels=("linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim"),
+        ),
+        Norm("norm", precision, d_v, Hv, label="linear_value_head_dim"),
         Elementwise("gate", precision, Hv * d_v, GATE_FLOPS, 2, split_units=Hk),
         frame.row("out_proj", output, Role.ATTENTION),
     )
@@ -59,16 +70,26 @@ def kimi_delta_attention(block: spec.KdaBlock, frame: Frame) -> Operators:
                 block.short_conv_kernel_size,
                 has_bias=False,
                 split_units=H,
+                labels=(heads.label, "short_conv_kernel_size"),
             )
             for name in "qkv"
         ),
         frame.column("f_a_proj", Width(*rank), Role.STATE),
         frame.between("f_b_proj", rank, heads, Role.STATE),
         frame.column("b_proj", Width(H, "num_heads", H), Role.STATE),
-        DeltaRule("delta_rule", precision, H, H, h, h, decay_per_channel=True),
+        DeltaRule(
+            "delta_rule",
+            precision,
+            H,
+            H,
+            h,
+            h,
+            decay_per_channel=True,
+            labels=("num_heads", "head_dim", "head_dim"),
+        ),
         frame.column("g_a_proj", Width(*rank), Role.STATE),
         frame.between("g_b_proj", rank, heads, Role.STATE),
-        Norm("o_norm", precision, h, H),
+        Norm("o_norm", precision, h, H, label="head_dim"),
         Elementwise("gate", precision, H * h, GATE_FLOPS, 2, split_units=H),
         frame.row("o_proj", heads, Role.ATTENTION),
     )
@@ -81,7 +102,11 @@ def lightning(block: spec.LightningBlock, frame: Frame) -> Operators:
     heads = Width(H * h, "num_attention_heads x head_dim", H)
     return (
         frame.column("qkv_proj", Width(3 * H * h, f"3 x {heads.label}", H), Role.ATTENTION),
-        *(Norm(name, precision, h, H) for name in ("q_norm", "k_norm") if block.qk_norm == "head"),
+        *(
+            Norm(name, precision, h, H, label="head_dim")
+            for name in ("q_norm", "k_norm")
+            if block.qk_norm == "head"
+        ),
         *(
             Elementwise(name, precision, H * block.rotary_dim, ROTARY_FLOPS, split_units=H)
             for name in ("rotary_q", "rotary_k")
@@ -89,7 +114,7 @@ def lightning(block: spec.LightningBlock, frame: Frame) -> Operators:
         ),
         LightningAttention("lightning", precision, H, H, h, h),
         frame.column("output_gate", heads, Role.ATTENTION),
-        Norm("norm", precision, H * h),
+        Norm("norm", precision, H * h, label=heads.label),
         Elementwise("gate", precision, H * h, GATE_FLOPS, 2, split_units=H),
         frame.row("out_proj", heads, Role.ATTENTION),
     )
@@ -111,7 +136,11 @@ def mamba(block: spec.MambaBlock, frame: Frame) -> Operators:
         split_units=inner,
         labels=("time_step_rank + 2 x state_size", "intermediate_size"),
     )
-    norms = (("dt_layernorm", rank), ("b_layernorm", state), ("c_layernorm", state))
+    norms = (
+        ("dt_layernorm", rank, "time_step_rank"),
+        ("b_layernorm", state, "state_size"),
+        ("c_layernorm", state, "state_size"),
+    )
     into = (rank, "time_step_rank")
     return (
         frame.column("in_proj", both, Role.ATTENTION, bias=block.use_bias),
@@ -122,9 +151,10 @@ def mamba(block: spec.MambaBlock, frame: Frame) -> Operators:
             block.conv_kernel,
             has_bias=block.use_conv_bias,
             split_units=inner,
+            labels=(channels.label, "conv_kernel"),
         ),
         low_rank,
-        *(Norm(name, precision, width) for name, width in norms if block.inner_norms),
+        *(Norm(name, precision, n, label=of) for name, n, of in norms if block.inner_norms),
         frame.between("dt_proj", into, channels, Role.ATTENTION, bias=True),
         Mamba1Scan("scan", precision, inner, state),
         frame.row("out_proj", channels, Role.ATTENTION, bias=block.use_bias),
@@ -143,10 +173,21 @@ def mamba2(block: spec.Mamba2Block, frame: Frame) -> Operators:
     return (
         frame.column("in_proj.zxdt", zxdt, Role.ATTENTION, bias=bias),
         frame.column("in_proj.bc", bc, Role.ATTENTION, bias=bias),
-        ShortConvolution("conv1d.x", precision, inner, taps, conv_bias, H),
-        ShortConvolution("conv1d.bc", precision, shared, taps, conv_bias, G, may_replicate=True),
+        ShortConvolution(
+            "conv1d.x", precision, inner, taps, conv_bias, H, labels=(output.label, "conv_kernel")
+        ),
+        ShortConvolution(
+            "conv1d.bc",
+            precision,
+            shared,
+            taps,
+            conv_bias,
+            G,
+            may_replicate=True,
+            labels=(bc.label, "conv_kernel"),
+        ),
         Mamba2Scan("scan", precision, H, block.head_dim, G, block.state_size),
-        Norm("norm", precision, inner),
+        Norm("norm", precision, inner, label=output.label),
         Elementwise("gate", precision, inner, GATE_FLOPS, 2, split_units=H),
         frame.row("out_proj", output, Role.ATTENTION, bias=bias),
     )
@@ -166,6 +207,7 @@ def rg_lru(block: spec.RgLruBlock, frame: Frame) -> Operators:
             block.conv1d_width,
             has_bias=True,
             split_units=heads,
+            labels=("lru_width", "conv1d_width"),
         ),
         GatedLinearRecurrence("rg_lru", precision, block.lru_width, heads),
         Elementwise("gate", precision, block.lru_width, GELU_GATE_FLOPS, 2, split_units=heads),
@@ -177,7 +219,7 @@ def rwkv6(block: spec.Rwkv6Block, frame: Frame) -> Operators:
     """RWKV-6 time mixing."""
     H, h, precision = block.num_heads, block.head_dim, frame.precision
     D, low, gate = frame.hidden_size, block.proj_low_rank_dim, block.gate_low_rank_dim
-    heads = Width(H * h, "num_heads x head size", H)
+    heads = Width(H * h, "num_heads x head_dim", H)
     return (
         TokenShift("token_shift", precision, D, 6),
         frame.column("x_proj.down", Width(5 * low, "5 x proj_low_rank_dim"), Role.STATE),
@@ -196,6 +238,7 @@ def rwkv6(block: spec.Rwkv6Block, frame: Frame) -> Operators:
             NormKind.LAYER,
             has_bias=True,
             weight_width=H * h,
+            label=heads.label,
         ),
         Elementwise("gate", precision, H * h, GATE_FLOPS, 2, split_units=H),
         frame.row("o_proj", heads, Role.ATTENTION),

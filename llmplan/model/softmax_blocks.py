@@ -57,22 +57,23 @@ def _attention_core(block: spec.AttentionBlock, frame: Frame, h_v: int) -> Atten
 def _qk_norms(block: spec.AttentionBlock, frame: Frame) -> Operators:
     if block.qk_norm == "none":
         return ()
-    return tuple(
-        Norm(name, frame.precision, heads * block.head_dim, role=frame.role(Role.NORM))
-        if block.qk_norm == "full"
-        else Norm(
-            name,
-            frame.precision,
-            block.head_dim,
-            heads,
-            has_weight=block.qk_norm == "head",
-            role=frame.role(Role.NORM),
-        )
-        for name, heads in (
-            ("q_norm", block.num_attention_heads),
-            ("k_norm", block.num_key_value_heads),
-        )
+    counts = (
+        ("q_norm", block.num_attention_heads, "num_attention_heads"),
+        ("k_norm", block.num_key_value_heads, "num_key_value_heads"),
     )
+    return tuple(_qk_norm(block, frame, *count) for count in counts)
+
+
+def _qk_norm(
+    block: spec.AttentionBlock, frame: Frame, name: str, heads: int, heads_label: str
+) -> Norm:
+    """One norm over all heads at once, or one shared by the heads, with or without a weight."""
+    role, h = frame.role(Role.NORM), block.head_dim
+    if block.qk_norm == "full":
+        label = f"{heads_label} x head_dim"
+        return Norm(name, frame.precision, heads * h, role=role, label=label)
+    learned = block.qk_norm == "head"
+    return Norm(name, frame.precision, h, heads, has_weight=learned, role=role, label="head_dim")
 
 
 def _rotary(block: spec.AttentionBlock, frame: Frame) -> Operators:
@@ -92,12 +93,12 @@ def _output_gate(block: spec.AttentionBlock, frame: Frame, output: Width) -> Ope
     if block.output_gate == "none":
         return ()
     heads = block.num_attention_heads
-    gate = output if block.output_gate == "elementwise" else Width(heads, output.label, heads)
-    role = Role.ATTENTION if block.output_gate == "elementwise" else Role.STATE
-    if block.output_gate == "head":
-        gate = Width(heads, "num_attention_heads", heads)
+    if block.output_gate == "elementwise":
+        gate = frame.column("gate_proj", output, Role.ATTENTION)
+    else:
+        gate = frame.column("gate_proj", Width(heads, "num_attention_heads", heads), Role.STATE)
     return (
-        frame.column("gate_proj", gate, role),
+        gate,
         Elementwise("gate", frame.precision, output.size, GATE_FLOPS, 2, split_units=heads),
     )
 
@@ -112,7 +113,7 @@ def latent_attention(block: spec.MlaBlock, frame: Frame) -> Operators:
     return (
         *_mla_queries(block, frame),
         frame.column("kv_a_proj_with_mqa", latent, Role.ATTENTION),
-        Norm("kv_a_layernorm", precision, block.kv_lora_rank),
+        Norm("kv_a_layernorm", precision, block.kv_lora_rank, label="kv_lora_rank"),
         *((rotary, Elementwise("rotary_k", precision, rope, ROTARY_FLOPS)) * block.rotary),
         *_indexer(block, frame),
         ExpandedLatentAttention(
@@ -138,7 +139,7 @@ def _mla_queries(block: spec.MlaBlock, frame: Frame) -> Operators:
     rank = (block.q_lora_rank, "q_lora_rank")
     return (
         frame.column("q_a_proj", Width(*rank), Role.ATTENTION),
-        Norm("q_a_layernorm", frame.precision, block.q_lora_rank),
+        Norm("q_a_layernorm", frame.precision, block.q_lora_rank, label="q_lora_rank"),
         frame.between("q_b_proj", rank, query, Role.ATTENTION),
     )
 
@@ -153,7 +154,14 @@ def _indexer(block: spec.MlaBlock, frame: Frame) -> Operators:
     return (
         frame.between("indexer.wq_b", rank, queries, Role.ATTENTION),
         frame.column("indexer.wk", Width(head, "index_head_dim"), Role.ATTENTION),
-        Norm("indexer.k_norm", frame.precision, head, kind=NormKind.LAYER, has_bias=True),
+        Norm(
+            "indexer.k_norm",
+            frame.precision,
+            head,
+            kind=NormKind.LAYER,
+            has_bias=True,
+            label="index_head_dim",
+        ),
         frame.column("indexer.weights_proj", Width(heads, "index_n_heads"), Role.ROUTER),
         Indexer("indexer", frame.precision, heads, head),
     )

@@ -1,6 +1,6 @@
 """Short causal convolution over tokens, one filter a channel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmplan.ops.base import Cost, Operator, State, StateKind, Step, Weight
 from llmplan.ops.precision import Role
@@ -16,6 +16,7 @@ class ShortConvolution(Operator):
         has_bias: Whether each channel has a bias.
         split_units: Indivisible groups of channels for tensor parallelism.
         may_replicate: Whether ranks beyond ``split_units`` may hold copies.
+        labels: Origin of (channels, kernel) in words of the spec's keys.
     """
 
     channels: int
@@ -23,15 +24,15 @@ class ShortConvolution(Operator):
     has_bias: bool
     split_units: int
     may_replicate: bool = False
+    labels: tuple[str, str] = field(default=("channels", "conv_kernel"), compare=False)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """Filters and biases."""
-        labels = ("convolution channels", "kernel")
-        filters = Weight("", (self.channels, self.kernel), Role.CONVOLUTION, labels)
+        filters = Weight("", (self.channels, self.kernel), Role.CONVOLUTION, self.labels)
         if not self.has_bias:
             return (filters,)
-        return (filters, Weight("bias", (self.channels,), Role.CONVOLUTION, labels[:1]))
+        return (filters, Weight("bias", (self.channels,), Role.CONVOLUTION, self.labels[:1]))
 
     @property
     def state_width(self) -> int:
@@ -41,7 +42,7 @@ class ShortConvolution(Operator):
     @property
     def states(self) -> tuple[State, ...]:
         """Inputs that later tokens still need."""
-        formula = "(kernel - 1) x convolution channels"
+        formula = f"({self.labels[1]} - 1) x ({self.labels[0]})"
         fmt = self.precision.recurrent
         return (State(StateKind.CONVOLUTION, self.state_width, fmt, formula),)
 

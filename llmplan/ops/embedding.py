@@ -82,7 +82,14 @@ class LearnedVectors(Operator):
     @property
     def weights(self) -> tuple[Weight, ...]:
         """The vectors."""
-        return (Weight("", (self.count, self.width), self.role, ("positions", "hidden_size")),)
+        return (
+            Weight(
+                "",
+                (self.count, self.width),
+                self.role,
+                ("num_positions" if self.count > 1 else "1", "hidden_size"),
+            ),
+        )
 
     def cost(self, step: Step) -> Cost:
         """One sum a token."""

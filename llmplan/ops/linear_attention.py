@@ -5,7 +5,7 @@ d_k x d_v matrix. *Recurrent* realisations update it token by token (decode); *c
 chunk of C tokens into dense products (prefill).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmplan.ops.base import Array, Cost, Operator, State, StateKind, Step, Weight
 from llmplan.ops.precision import Role
@@ -20,12 +20,16 @@ class MatrixStateAttention(Operator):
         num_value_heads: Heads of values and of the state (H).
         key_head_dim: d_k.
         value_head_dim: d_v.
+        labels: Origin of (H, d_k, d_v) in words of the spec's keys.
     """
 
     num_key_heads: int
     num_value_heads: int
     key_head_dim: int
     value_head_dim: int
+    labels: tuple[str, str, str] = field(
+        default=("num_attention_heads", "head_dim", "head_dim"), compare=False, kw_only=True
+    )
 
     @property
     def state_width(self) -> int:
@@ -35,7 +39,7 @@ class MatrixStateAttention(Operator):
     @property
     def states(self) -> tuple[State, ...]:
         """The matrices of all heads."""
-        formula = "value heads x key head size x value head size"
+        formula = " x ".join(self.labels)
         return (State(StateKind.RECURRENT, self.state_width, self.precision.recurrent, formula),)
 
     def token_flops(self) -> float:
@@ -107,9 +111,10 @@ class DeltaRule(MatrixStateAttention):
         """Decay rate a head, and its bias a head or a channel."""
         heads = self.num_value_heads
         bias = heads * self.key_head_dim if self.decay_per_channel else heads
-        channel = "heads x head size" if self.decay_per_channel else "value heads"
+        heads_label, channels_label, _ = self.labels
+        channel = f"{heads_label} x {channels_label}" if self.decay_per_channel else heads_label
         return (
-            Weight("A_log", (heads,), Role.STATE, ("value heads",)),
+            Weight("A_log", (heads,), Role.STATE, (heads_label,)),
             Weight("dt_bias", (bias,), Role.STATE, (channel,)),
         )
 

@@ -1,6 +1,6 @@
 """Normalisation and other elementwise work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -42,6 +42,7 @@ class Norm(Operator):
         weight_width: Elements of the weight: ``width``, or all vectors where each has its own.
         role: Norm, or vision for norms of the tower.
         tokens: Which tokens pass through.
+        label: Origin of the weight's width in words of the spec's keys.
     """
 
     width: int
@@ -52,13 +53,14 @@ class Norm(Operator):
     weight_width: int = 0
     role: Role = Role.NORM
     tokens: Tokens = Tokens.ALL
+    label: str = field(default="hidden_size", compare=False)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """Weight and bias."""
         shape = (self.weight_width or self.width,)
         names = [name for name, here in (("", self.has_weight), ("bias", self.has_bias)) if here]
-        return tuple(Weight(name, shape, self.role, ("norm width",)) for name in names)
+        return tuple(Weight(name, shape, self.role, (self.label,)) for name in names)
 
     def cost(self, step: Step) -> Cost:
         """Vector work of the statistic and the scaling; reads and writes each element once."""

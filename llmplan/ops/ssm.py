@@ -172,7 +172,8 @@ class GatedLinearRecurrence(RecurrentScan):
         """Two block-diagonal gates with biases, and the decay of each channel."""
         block = self.lru_width // self.num_blocks
         matrix = (self.num_blocks, block, block)
-        labels = ("num_attention_heads", "lru_width / heads", "lru_width / heads")
+        block_label = "lru_width / num_attention_heads"
+        labels = ("num_attention_heads", block_label, block_label)
         gates = tuple(
             weight
             for gate in ("input_gate", "recurrent_gate")
@@ -223,7 +224,7 @@ class Rwkv6Recurrence(RecurrentScan):
     def weights(self) -> tuple[Weight, ...]:
         """The bonus of the current token."""
         shape = (self.num_heads, self.head_dim)
-        return (Weight("bonus", shape, Role.STATE, ("num_heads", "head size")),)
+        return (Weight("bonus", shape, Role.STATE, ("num_heads", "head_dim")),)
 
     @property
     def state_width(self) -> int:
@@ -233,7 +234,7 @@ class Rwkv6Recurrence(RecurrentScan):
     @property
     def state_formula(self) -> str:
         """In words."""
-        return "num_heads x head size x head size"
+        return "num_heads x head_dim x head_dim"
 
     @property
     def token_width(self) -> int:

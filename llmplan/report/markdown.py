@@ -1,6 +1,6 @@
 """Pages as GitHub-flavoured Markdown."""
 
-from llmplan.report.page import Page, Table
+from llmplan.report.page import Derivations, Page, Table
 
 
 def render_markdown(page: Page) -> str:
@@ -9,8 +9,17 @@ def render_markdown(page: Page) -> str:
     if page.facts:
         parts.append("\n".join(f"- {_safe(name)}: {_safe(value)}" for name, value in page.facts))
     parts += [_table(table) for table in page.tables]
+    if page.derivations:
+        parts.append(_derivations(page.derivations))
     parts += [_safe(remark) for remark in page.remarks]
     return "\n\n".join(parts) + "\n"
+
+
+def _derivations(derivations: Derivations) -> str:
+    lines = [f"## {_safe(derivations.title)}", ""]
+    for name, steps in derivations.items:
+        lines += [f"- {_safe(name)}", *(f"  - {_safe(step)}" for step in steps)]
+    return "\n".join(lines)
 
 
 def _table(table: Table) -> str:

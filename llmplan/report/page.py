@@ -21,12 +21,21 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Derivations:
+    """Numbers with the lines that derive them, each under its name."""
+
+    title: str
+    items: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """A title, facts as pairs, tables, and remarks at the end."""
+    """A title, facts as pairs, tables, derivations, and remarks at the end."""
 
     title: str
     facts: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
+    derivations: Derivations | None = None
     remarks: tuple[str, ...] = ()
 
 

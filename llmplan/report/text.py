@@ -4,10 +4,11 @@ from io import StringIO
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from llmplan.report.page import Page, Table
+from llmplan.report.page import Derivations, Page, Table
 
 PLAIN_WIDTH = 10_000
 """Width for pipes: nothing is wrapped or cut."""
@@ -38,10 +39,21 @@ def render_text(page: Page, width: int | None, *, colour: bool) -> str:
     for table in page.tables:
         console.print()
         console.print(_table(table))
+    if page.derivations:
+        _print_derivations(console, page.derivations)
     for remark in page.remarks:
         console.print()
         console.print(Text(remark))
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+
+
+def _print_derivations(console: Console, derivations: Derivations) -> None:
+    console.print()
+    console.print(Text(derivations.title, style="bold"))
+    for name, lines in derivations.items:
+        console.print(Text(name))
+        for line in lines:
+            console.print(Padding(Text(line, style="dim"), (0, 0, 0, 4)))
 
 
 def _facts(page: Page) -> RichTable:

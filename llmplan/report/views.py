@@ -3,7 +3,7 @@
 from functools import singledispatch
 from typing import Any
 
-from llmplan.report.page import Column, Page, Table, columns
+from llmplan.report.page import Column, Derivations, Page, Table, columns
 from llmplan.results import schema
 from llmplan.units import GIB, format_count, format_flops, format_gib, format_tokens
 
@@ -16,17 +16,14 @@ def page_of(result: object, _inputs: Inputs) -> Page:
     raise TypeError(f"no view is registered for {type(result).__name__}")
 
 
-def _explain_table(rows: list[schema.Explanation]) -> tuple[Table, ...]:
+def _derivations(rows: list[schema.Explanation]) -> Derivations | None:
     if not rows:
-        return ()
-    names = columns("quantity", "formula", "values", "result", "source")
-    return (
-        Table(
-            "Where the numbers come from",
-            names,
-            tuple((r.quantity, r.formula, r.values, r.result, r.source) for r in rows),
-        ),
+        return None
+    items = tuple(
+        (row.quantity, (row.formula, f"= {row.values}", f"= {row.result}", f"from {row.source}"))
+        for row in rows
     )
+    return Derivations("Where the numbers come from", items)
 
 
 @page_of.register
@@ -157,7 +154,7 @@ def _params(result: schema.ParamsResult, _inputs: Inputs) -> Page:
     )
     table = Table("By role", columns("role", *numbers, numbers=numbers), rows)
     title = f"{result.model}: parameters"
-    return Page(title, tuple(facts), (table, *_explain_table(result.explain)))
+    return Page(title, tuple(facts), (table,), _derivations(result.explain))
 
 
 @page_of.register
@@ -178,7 +175,7 @@ def _flops(result: schema.FlopsResult, inputs: Inputs) -> Page:
     )
     title = f"{result.model}: FLOPs per token at {format_tokens(inputs['context'])} tokens"
     remarks = ("per token = matmul + attention + convolution; scan and vector stay apart.",)
-    return Page(title, (), (Table("", names, rows), *_explain_table(result.explain)), remarks)
+    return Page(title, (), (Table("", names, rows),), _derivations(result.explain), remarks)
 
 
 @page_of.register
@@ -197,7 +194,7 @@ def _memory(result: schema.MemoryResult, inputs: Inputs) -> Page:
         facts.append(("on", f"{inputs['gpus']}, {result.layout}"))
         facts.append(("fits", _verdict(result, inputs)))
     title = f"{result.model}: memory"
-    return Page(title, tuple(facts), (*tables, *_explain_table(result.explain)))
+    return Page(title, tuple(facts), tuple(tables), _derivations(result.explain))
 
 
 def _verdict(result: schema.MemoryResult, inputs: Inputs) -> str:
@@ -262,14 +259,14 @@ def _fit(result: schema.FitResult, inputs: Inputs) -> Page:
         )
         for row in result.deployments
     )
-    asked = f"{inputs['batch']} x {_context(inputs)} tokens, KV {inputs['kv_dtype']}"
+    asked = f"{inputs['batch']} x {_context(inputs)}, KV {inputs['kv_dtype']}"
     tables = [Table("", names, rows), *_refusals(result), *_tries(result, inputs)]
     return Page(f"{inputs['gpus']}: what fits ({asked})", (), tuple(tables))
 
 
 def _context(inputs: Inputs) -> str:
     context = inputs["context"]
-    return format_tokens(context) if isinstance(context, int) else str(context)
+    return f"{format_tokens(context)} tokens" if isinstance(context, int) else str(context)
 
 
 def _refusals(result: schema.FitResult) -> tuple[Table, ...]:

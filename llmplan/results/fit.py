@@ -13,16 +13,14 @@ from llmplan.analyze.fit import (
     Refusal,
     answer,
 )
-from llmplan.analyze.memory import Load
+from llmplan.analyze.memory import Load, weights_bytes
 from llmplan.analyze.suggest import Suggestion, suggestions
-from llmplan.dtypes import format_named
 from llmplan.errors import LayoutError
 from llmplan.hardware.catalogue import parse_gpus
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.catalogue import load_model, model_names
 from llmplan.model.compiled import Model
-from llmplan.ops.precision import LINEAR_ROLES
-from llmplan.parallel.precision import NATIVE
+from llmplan.parallel.precision import NATIVE, weight_formats, with_weight_formats
 from llmplan.results import schema
 from llmplan.results.common import (
     Formats,
@@ -133,17 +131,13 @@ class FitQuestion:
 
 
 def smaller_formats(model: Model) -> tuple[str, ...]:
-    """Formats that store linear weights in fewer bits than the model as published."""
-    published = max(
-        (
-            operator.precision.of(weight.role).bits
-            for operator, _ in model.decoder.counted
-            for weight in operator.weights
-            if weight.role in LINEAR_ROLES
-        ),
-        default=0,
+    """Formats that store the model in fewer bytes than it is published in."""
+    published = weights_bytes(model)
+    return tuple(
+        name
+        for name in CATALOGUE_FORMATS
+        if weights_bytes(with_weight_formats(model, weight_formats(name))) < published
     )
-    return tuple(name for name in CATALOGUE_FORMATS if format_named(name).bits < published)
 
 
 def deployment_row(found: Answer, deployment: Deployment) -> schema.DeploymentRow:

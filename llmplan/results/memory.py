@@ -154,9 +154,11 @@ def per_gpu(gpu: GpuMemory, device: Device) -> schema.PerGpu:
         headroom_bytes=gpu.headroom_bytes,
         provenance={
             "capacity_bytes": device.capacity_provenance,
+            "budget_bytes": assumed,
             "activations_bytes": assumed,
             "non_torch_bytes": assumed,
             "graphs_bytes": assumed,
             "kv_available_bytes": assumed,
+            "headroom_bytes": assumed,
         },
     )
