@@ -11,7 +11,7 @@ from llmplan.analyze.state import RequestState, request_state
 from llmplan.hardware.device import Device
 from llmplan.model.compiled import Model
 from llmplan.ops.base import Step
-from llmplan.ops.linear import Tokens
+from llmplan.ops.embedding import Embedding
 from llmplan.parallel.shard import sharded_model
 from llmplan.units import GIB
 
@@ -151,20 +151,14 @@ def model_memory(model: Model, load: Load) -> ModelMemory:
 def activation_peak_bytes(model: Model, load: Load) -> int:
     """Estimate: the operator that moves most, beside the residual stream, and fp32 logits.
 
-    Sized for one step of at most ``BATCHED_TOKENS`` tokens of the language model.
+    Sized for one step of at most ``BATCHED_TOKENS`` tokens of the language model; logits for one
+    position of each request.
     """
-    tokens = min(load.batch * load.context, BATCHED_TOKENS)
-    step = Step.prefill(1, tokens)
-    costs = [
-        operator.cost(step)
-        for operator, _ in model.decoder.counted
-        if getattr(operator, "tokens", Tokens.ALL) is Tokens.ALL
-    ]
-    table = model.decoder.before[0]
-    residual = table.cost(step).activation_bytes
-    vocabulary = table.weights[0].shape[0]
-    widest = max(float(cost.activation_bytes) for cost in costs)
-    return round(widest + float(residual)) + load.batch * vocabulary * LOGIT_BYTES
+    step = Step.prefill(1, min(load.batch * load.context, BATCHED_TOKENS))
+    moved = {o: float(o.cost(step).activation_bytes) for o, _ in model.decoder.counted}
+    table = next(operator for operator in moved if isinstance(operator, Embedding))
+    logits = load.batch * table.vocab_size * LOGIT_BYTES
+    return round(max(moved.values()) + moved[table]) + logits
 
 
 def gpu_memory(

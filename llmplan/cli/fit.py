@@ -18,6 +18,7 @@ def fit(
     batch: options.Batch = 1,
     text_only: options.TextOnly = False,
     tp: options.Tp = None,
+    explain: options.Explain = False,
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
@@ -35,6 +36,7 @@ def fit(
         batch=batch,
         tp=tp,
         text_only=text_only,
+        explain=explain,
     ).ask()
     show(answer, Target(format, output))
     if answer.is_no:

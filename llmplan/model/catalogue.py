@@ -15,6 +15,7 @@ from llmplan.validation import validated
 
 SPEC_SUFFIXES: Final = (".yaml", ".yml")
 _LATER_SUFFIXES: Final = (".json", ".safetensors", ".gguf")
+_HUB_ID: Final = re.compile(r"^ *- ([\w.-]+/[\w.-]+)$", re.MULTILINE)
 _NEXT_STEP: Final = (
     "`llmplan models` lists them; docs/add-a-model.md says how to add one as a YAML file."
 )
@@ -27,11 +28,11 @@ def load_model(name: str | Path) -> Model:
         UnknownNameError: In no catalogue, with the nearest names.
         DocumentError: The spec cannot be read or contradicts itself.
     """
-    return load_spec(_spec_path(str(name)))
+    return load_spec(_spec_path(str(name)), str(name))
 
 
-def load_spec(path: Path) -> Model:
-    """The model that the spec file ``path`` describes.
+def load_spec(path: Path, called: str = "") -> Model:
+    """The model that the spec file ``path`` describes, or its variant with the hub id ``called``.
 
     Raises:
         DocumentError: The file cannot be read or contradicts itself.
@@ -41,7 +42,16 @@ def load_spec(path: Path) -> Model:
     if path.parent == shipped_folder("specs") and spec.name != path.stem:
         raise document.error(f"must equal the file's name, {path.stem}.", ("name",))
     check_spec(spec, document)
-    return compile_spec(spec, document)
+    return compile_spec(with_variant(spec, called), document)
+
+
+def with_variant(spec: ModelSpec, called: str) -> ModelSpec:
+    """The spec with the context of its variant ``called``; unchanged for any other name."""
+    for variant in spec.variants:
+        if called.strip().lower() in (hub_id.lower() for hub_id in variant.hf_ids):
+            context = variant.max_position_embeddings
+            return spec.model_copy(update={"max_position_embeddings": context})
+    return spec
 
 
 def spec_paths() -> tuple[Path, ...]:
@@ -81,16 +91,11 @@ def _spec_path(name: str) -> Path:
 def _hub_ids() -> Iterator[tuple[str, Path]]:
     """Every Hugging Face id of the catalogue in lower case, with its spec.
 
-    Only lines of the ``hf_ids`` list are looked at: parsing every file would take ten times longer.
+    Only list items that look like ids are read: parsing every file would take ten times longer.
     """
     for path in spec_paths():
-        inside = False
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if inside and (item := re.fullmatch(r"\s*- ([\w.-]+/[\w.-]+)", line)):
-                yield item[1].lower(), path
-            elif inside:
-                break
-            inside = inside or line.rstrip() == "hf_ids:"
+        for item in _HUB_ID.finditer(path.read_text(encoding="utf-8")):
+            yield item[1].lower(), path
 
 
 def check_hub_ids() -> None:

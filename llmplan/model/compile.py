@@ -39,6 +39,7 @@ def _identity(model: spec.ModelSpec, document: Document) -> Identity:
         model.name,
         model.family,
         model.hf_ids,
+        tuple((i, v.max_position_embeddings) for v in model.variants for i in v.hf_ids),
         model.architecture,
         model.license,
         model.release_date,

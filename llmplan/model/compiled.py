@@ -83,12 +83,14 @@ class Identity:
     """What a model is called and where its description comes from.
 
     Attributes:
+        variants: Ids of siblings with another published context, and that context.
         document: The spec file, which knows the line of every key.
     """
 
     name: str
     family: str
     hf_ids: tuple[str, ...]
+    variants: tuple[tuple[str, int], ...]
     architecture: str
     license: str
     release_date: str

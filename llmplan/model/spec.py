@@ -416,6 +416,15 @@ class Source(Strict):
     """A copy of the official file, put together from documents, or a class's defaults."""
 
 
+class VariantSpec(Strict):
+    """Repositories with the same operators and another published context."""
+
+    max_position_embeddings: Count
+    """Longest context in tokens that these are published for."""
+    hf_ids: tuple[Text, ...]
+    """Their Hugging Face ids."""
+
+
 class ModelSpec(Strict):
     """One model."""
 
@@ -425,6 +434,8 @@ class ModelSpec(Strict):
     """Model family."""
     hf_ids: tuple[Text, ...]
     """Hugging Face ids of repositories with this architecture; the first is the reference."""
+    variants: tuple[VariantSpec, ...] = ()
+    """Repositories with the same operators and another published context."""
     architecture: Text
     """architectures[0] of the config."""
     source: Source

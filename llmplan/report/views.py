@@ -60,6 +60,7 @@ def _model_page(row: schema.ModelRow) -> Page:
         ("licence", row.license),
         ("released", row.release_date),
         ("Hugging Face", ", ".join(row.hf_ids)),
+        *((("other contexts", ", ".join(row.variants)),) if row.variants else ()),
         ("config", row.source),
     )
     return Page(row.name, facts, remarks=tuple(row.notes))
@@ -261,7 +262,8 @@ def _fit(result: schema.FitResult, inputs: Inputs) -> Page:
     )
     asked = f"{inputs['batch']} x {_context(inputs)}, KV {inputs['kv_dtype']}"
     tables = [Table("", names, rows), *_refusals(result), *_tries(result, inputs)]
-    return Page(f"{inputs['gpus']}: what fits ({asked})", (), tuple(tables))
+    title = f"{inputs['gpus']}: what fits ({asked})"
+    return Page(title, (), tuple(tables), _derivations(result.explain))
 
 
 def _context(inputs: Inputs) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from llmplan.analyze.explain_memory import explained_deployment
 from llmplan.analyze.fit import (
     SHOWN_CONTEXTS,
     Answer,
@@ -15,7 +16,7 @@ from llmplan.analyze.fit import (
 )
 from llmplan.analyze.memory import Load, weights_bytes
 from llmplan.analyze.suggest import Suggestion, suggestions
-from llmplan.errors import LayoutError
+from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.catalogue import parse_gpus
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.catalogue import load_model, model_names
@@ -27,6 +28,7 @@ from llmplan.results.common import (
     Said,
     context_tokens,
     context_warning,
+    explanations,
     gpu_echo,
     gpu_warnings,
     model_warnings,
@@ -48,6 +50,7 @@ class FitQuestion:
         batch: Requests that must fit.
         tp: One tensor-parallel size.
         text_only: Leave vision towers out.
+        explain: Derive the figures of the best layout of one model.
     """
 
     gpus: str
@@ -57,6 +60,7 @@ class FitQuestion:
     batch: int = 1
     tp: int | None = None
     text_only: bool = False
+    explain: bool = False
 
     def ask(self) -> schema.Envelope:
         """The answer: one row per layout of a model, or per model and format of the catalogue.
@@ -65,6 +69,8 @@ class FitQuestion:
             InputError: An option cannot be read.
         """
         group = parse_gpus(self.gpus)
+        if self.explain and not self.model:
+            raise InputError("--explain derives the figures of one model: name it.")
         if self.model:
             return self._one(load_model(self.model), group)
         rows = [row for name in model_names() for row in self._best_rows(load_model(name), group)]
@@ -89,7 +95,10 @@ class FitQuestion:
             *gpu_warnings(group),
         )
         said = Said("fit", self._inputs(group, load.context), warnings)
-        return said.answered(schema.FitResult(deployments=rows))
+        derived = (
+            explained_deployment(found.best, group.device) if self.explain and found.best else ()
+        )
+        return said.answered(schema.FitResult(deployments=rows, explain=explanations(derived)))
 
     def _best_rows(self, model: Model, group: GpuGroup) -> Iterator[schema.DeploymentRow]:
         """The best layout of each weight format, the published one first."""

@@ -93,6 +93,7 @@ def model_row(model: Model) -> schema.ModelRow:
         license=identity.license,
         release_date=identity.release_date,
         hf_ids=list(identity.hf_ids),
+        variants=[f"{hub_id} ({context:,} tokens)" for hub_id, context in identity.variants],
         layers=[f"{count} x {layer.name}" for layer, count in model.decoder.distinct_layers],
         source=identity.source,
         notes=list(identity.notes),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from llmplan.analyze.explain import Explained, explained_parameters, explained_state
+from llmplan.analyze.explain_memory import explained_deployment, explained_totals
 from llmplan.analyze.fit import Answer, Question, answer
 from llmplan.analyze.memory import BATCHED_TOKENS, GpuMemory, Load, ModelMemory, model_memory
 from llmplan.analyze.state import RequestState
@@ -59,8 +60,9 @@ class MemoryQuestion:
             placed = answer(Question(served, self.formats.dtype, states, group, load, tp))
             if not placed.best:
                 raise LayoutError(_why_not(placed, group))
-        rows = (*explained_parameters(model), *explained_state(model)) if self.explain else ()
-        result = memory_result(model, model_memory(model, load), load.context, placed, rows)
+        memory = model_memory(model, load)
+        rows = _explained(model, memory, load, placed) if self.explain else ()
+        result = memory_result(model, memory, load.context, placed, rows)
         return self._said(published, load, group).answered(result)
 
     def _group(self) -> GpuGroup | None:
@@ -83,6 +85,15 @@ class MemoryQuestion:
             return Said("memory", inputs, warnings)
         on_gpus = {**inputs, **gpu_echo(group), "tp": self.tp}
         return Said("memory", on_gpus, warnings + gpu_warnings(group))
+
+
+def _explained(
+    model: Model, memory: ModelMemory, load: Load, placed: Answer | None
+) -> tuple[Explained, ...]:
+    rows = (*explained_parameters(model), *explained_state(model), *explained_totals(memory, load))
+    if placed and placed.best:
+        rows += explained_deployment(placed.best, placed.question.group.device)
+    return rows
 
 
 def _why_not(placed: Answer, group: GpuGroup) -> str:

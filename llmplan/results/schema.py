@@ -59,6 +59,8 @@ class ModelRow(Published):
     """Day or month."""
     hf_ids: list[str]
     """Hugging Face ids."""
+    variants: list[str]
+    """Ids of siblings with the same operators and another context, with that context."""
     layers: list[str]
     """Distinct layers with how often they stand."""
     source: str
@@ -372,6 +374,8 @@ class FitResult(Published):
 
     deployments: list[DeploymentRow]
     """One row per layout, or per model and format with its best layout."""
+    explain: list[Explanation] = []
+    """How the figures of one model's best layout come about, on request."""
 
 
 Result: TypeAlias = (
