@@ -83,7 +83,7 @@ def format_gib(size_bytes: float) -> str:
         return "0 GiB"
     if size >= 0.1 * GIB:
         return f"{size_bytes / GIB:,.2f} GiB"
-    if size >= 0.1 * MIB:
+    if size >= MIB:
         return f"{size_bytes / MIB:,.2f} MiB"
     return f"{size_bytes / KIB:,.2f} KiB" if size >= KIB else f"{size_bytes:,.0f} B"
 

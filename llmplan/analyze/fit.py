@@ -139,6 +139,7 @@ class Question:
         group: The GPUs.
         load: Requests and context.
         tp: Tensor-parallel sizes to look at; empty for every legal one.
+        reserve: What the engine keeps back.
     """
 
     model: Model
@@ -147,6 +148,7 @@ class Question:
     group: GpuGroup
     load: Load
     tp: tuple[int, ...] = ()
+    reserve: EngineReserve = GENERIC_RESERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class Answer:
         return self.best is not None and self.best.fits
 
 
-def answer(question: Question, reserve: EngineReserve = GENERIC_RESERVE) -> Answer:
+def answer(question: Question) -> Answer:
     """A deployment for each legal layout, best first, and the reasons against the others."""
     model = lowered(question.model, question.weights, question.states)
     good: list[Deployment] = []
@@ -185,7 +187,7 @@ def answer(question: Question, reserve: EngineReserve = GENERIC_RESERVE) -> Answ
         if question.tp and layout.tp not in question.tp:
             continue
         try:
-            gpu = gpu_memory(model, question.group.device, layout.tp, reserve)
+            gpu = gpu_memory(model, question.group.device, layout.tp, question.reserve)
         except LayoutError as error:
             refused.append(Refusal(layout, str(error)))
             continue

@@ -4,10 +4,11 @@ Weights and state are exact sums over operators. Activations, and what an engine
 estimates: their provenance says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llmplan.analyze.state import RequestState, request_state
+from llmplan.errors import InputError
 from llmplan.hardware.device import Device
 from llmplan.model.compiled import Model
 from llmplan.ops.base import Step
@@ -39,6 +40,11 @@ class EngineReserve:
     graphs_bytes: int
     note: str
 
+    @property
+    def kept_bytes(self) -> int:
+        """What comes out of the budget: activations and libraries."""
+        return self.activations_bytes + self.non_torch_bytes
+
 
 GENERIC_RESERVE: Final = EngineReserve(
     utilization_frac=0.9,
@@ -47,6 +53,28 @@ GENERIC_RESERVE: Final = EngineReserve(
     graphs_bytes=round(0.90 * GIB),
     note="medians of about 49 public vLLM start-up logs, 2024 to 2026; any one engine differs",
 )
+
+
+def engine_reserve(utilization_frac: float | None, kept_bytes: int | None) -> EngineReserve:
+    """The generic reserve, with the share or the bytes kept back replaced where they are given.
+
+    Raises:
+        InputError: A share outside (0, 1].
+    """
+    reserve = GENERIC_RESERVE
+    if utilization_frac is not None:
+        if not 0 < utilization_frac <= 1:
+            raise InputError("--gpu-memory-utilization is a share above 0 and at most 1.")
+        reserve = replace(reserve, utilization_frac=utilization_frac)
+    if kept_bytes is None:
+        return reserve
+    non_torch = min(kept_bytes, reserve.non_torch_bytes)
+    return replace(
+        reserve,
+        activations_bytes=kept_bytes - non_torch,
+        non_torch_bytes=non_torch,
+        note="as given by --reserve",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +133,7 @@ class GpuMemory:
     @property
     def kv_available_bytes(self) -> int:
         """Budget less weights and reserve; negative when the weights alone do not fit."""
-        kept = self.reserve.activations_bytes + self.reserve.non_torch_bytes
-        return self.budget_bytes - self.weights_bytes - kept
+        return self.budget_bytes - self.weights_bytes - self.reserve.kept_bytes
 
     @property
     def headroom_bytes(self) -> int:
@@ -161,9 +188,7 @@ def activation_peak_bytes(model: Model, load: Load) -> int:
     return round(max(moved.values()) + moved[table]) + logits
 
 
-def gpu_memory(
-    model: Model, device: Device, tp: int, reserve: EngineReserve = GENERIC_RESERVE
-) -> GpuMemory:
+def gpu_memory(model: Model, device: Device, tp: int, reserve: EngineReserve) -> GpuMemory:
     """Memory of each GPU when ``tp`` of them hold one copy of ``model``.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmplan.model.compiled import Model
-from llmplan.ops.base import IntArray, Operator, State, StateKind
+from llmplan.ops.base import IntArray, StateKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,3 @@ def request_state(model: Model) -> RequestState:
         width_bytes(StateKind.CONVOLUTION),
         tuple(sorted(windows.items())),
     )
-
-
-def operator_states(model: Model) -> tuple[tuple[Operator, State, int], ...]:
-    """Each state with its operator and how often it stands, for explanations."""
-    return tuple((o, state, n) for o, n in model.counted() for state in o.states)

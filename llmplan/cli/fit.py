@@ -18,12 +18,14 @@ def fit(
     batch: options.Batch = 1,
     text_only: options.TextOnly = False,
     tp: options.Tp = None,
+    gpu_memory_utilization: options.Utilization = None,
+    reserve: options.Reserve = None,
     explain: options.Explain = False,
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
     """List what fits on GPUs: the whole catalogue, or one model with every layout."""
-    from llmplan.results.common import Formats
+    from llmplan.results.common import Formats, ReserveOptions
     from llmplan.results.fit import FitQuestion
 
     answer = FitQuestion(
@@ -36,6 +38,7 @@ def fit(
         batch=batch,
         tp=tp,
         text_only=text_only,
+        reserve=ReserveOptions(gpu_memory_utilization=gpu_memory_utilization, reserve=reserve),
         explain=explain,
     ).ask()
     show(answer, Target(format, output))

@@ -19,12 +19,14 @@ def memory(
     text_only: options.TextOnly = False,
     gpus: options.Gpus = None,
     tp: options.Tp = None,
+    gpu_memory_utilization: options.Utilization = None,
+    reserve: options.Reserve = None,
     explain: options.Explain = False,
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
     """Count bytes of weights and cache, exactly; with --gpus, on each GPU."""
-    from llmplan.results.common import Formats
+    from llmplan.results.common import Formats, ReserveOptions
     from llmplan.results.memory import MemoryQuestion
 
     answer = MemoryQuestion(
@@ -38,6 +40,7 @@ def memory(
         text_only=text_only,
         gpus=gpus,
         tp=tp,
+        reserve=ReserveOptions(gpu_memory_utilization=gpu_memory_utilization, reserve=reserve),
         explain=explain,
     ).ask()
     show(answer, Target(format, output))

@@ -125,6 +125,23 @@ Tp = Annotated[
         show_default=False,
     ),
 ]
+Utilization = Annotated[
+    float | None,
+    typer.Option(
+        "--gpu-memory-utilization",
+        help="Share of a GPU that the engine may fill. [default: 0.9]",
+        show_default=False,
+    ),
+]
+Reserve = Annotated[
+    str | None,
+    typer.Option(
+        "--reserve",
+        metavar="SIZE",
+        help="Kept on each GPU for activations and libraries, as 4GiB. [default: 2.37GiB]",
+        show_default=False,
+    ),
+]
 Format = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
 Output = Annotated[
     Path | None,

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from llmplan.dtypes import Format, bytes_for
+from llmplan.dtypes import Format, bytes_for, divide_exactly
 from llmplan.errors import InputError
 from llmplan.ops.precision import Precision, Role
 
@@ -160,7 +160,7 @@ class Weight:
     def active_elements(self) -> int:
         """Entries that one token uses; exact, since experts are equal."""
         used, of = self.active_frac
-        return self.elements * used // of
+        return divide_exactly(self.elements * used, of)
 
 
 class StateKind(StrEnum):

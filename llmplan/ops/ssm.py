@@ -6,6 +6,7 @@ Scan FLOPs are elementwise work on the state; they are reported apart from matmu
 from dataclasses import dataclass
 from typing import Final
 
+from llmplan.dtypes import divide_exactly
 from llmplan.ops.base import Cost, Operator, State, StateKind, Step, Weight
 from llmplan.ops.precision import Role
 
@@ -170,7 +171,7 @@ class GatedLinearRecurrence(RecurrentScan):
     @property
     def weights(self) -> tuple[Weight, ...]:
         """Two block-diagonal gates with biases, and the decay of each channel."""
-        block = self.lru_width // self.num_blocks
+        block = divide_exactly(self.lru_width, self.num_blocks)
         matrix = (self.num_blocks, block, block)
         block_label = "lru_width / num_attention_heads"
         labels = ("num_attention_heads", block_label, block_label)

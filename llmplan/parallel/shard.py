@@ -7,7 +7,7 @@ the operator allows it (KV heads, state groups); everything else must come out e
 from dataclasses import replace
 from functools import singledispatch
 
-from llmplan.dtypes import divide_up
+from llmplan.dtypes import divide_exactly, divide_up
 from llmplan.errors import LayoutError
 from llmplan.model.compiled import Component, Model, Part
 from llmplan.ops.attention import Attention
@@ -58,7 +58,7 @@ def share(
 ) -> int:
     """Units that one rank holds: an even part, or one copy where there are fewer than ranks."""
     if units % tp == 0:
-        return units // tp
+        return divide_exactly(units, tp)
     if may_replicate and tp % units == 0:
         return 1
     rule = "must divide by it" if not may_replicate else "must divide by it, or it by them"
@@ -89,10 +89,10 @@ def _linear(operator: Linear, tp: int) -> Linear:
         return replace(operator, out_features=divide_up(operator.out_features, tp))
     units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
     if operator.split is Split.COLUMN:
-        width = operator.out_features // operator.split_units * units
+        width = divide_exactly(operator.out_features, operator.split_units) * units
         _keep_blocks(operator, operator.role, (width, 0), tp)
         return replace(operator, out_features=width, split_units=units)
-    width = operator.in_features // operator.split_units * units
+    width = divide_exactly(operator.in_features, operator.split_units) * units
     _keep_blocks(operator, operator.role, (0, width), tp)
     return replace(operator, in_features=width, split_units=units)
 
@@ -156,7 +156,7 @@ def _mamba2(operator: Mamba2Scan, tp: int) -> Mamba2Scan:
 @sharded.register
 def _rg_lru(operator: GatedLinearRecurrence, tp: int) -> GatedLinearRecurrence:
     blocks = share(operator, operator.num_blocks, tp, "blocks")
-    width = operator.lru_width // operator.num_blocks * blocks
+    width = divide_exactly(operator.lru_width, operator.num_blocks) * blocks
     return replace(operator, lru_width=width, num_blocks=blocks)
 
 
@@ -168,7 +168,7 @@ def _rwkv6(operator: Rwkv6Recurrence, tp: int) -> Rwkv6Recurrence:
 @sharded.register
 def _convolution(operator: ShortConvolution, tp: int) -> ShortConvolution:
     units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
-    channels = operator.channels // operator.split_units * units
+    channels = divide_exactly(operator.channels, operator.split_units) * units
     return replace(operator, channels=channels, split_units=units)
 
 
@@ -184,7 +184,7 @@ def _norm(operator: Norm, tp: int) -> Norm:
     if operator.vectors == 1:
         return operator
     vectors = share(operator, operator.vectors, tp, "heads", may_replicate=True)
-    own_weights = operator.weight_width // operator.vectors * vectors
+    own_weights = divide_exactly(operator.weight_width, operator.vectors) * vectors
     return replace(operator, vectors=vectors, weight_width=own_weights)
 
 
@@ -193,7 +193,7 @@ def _elementwise(operator: Elementwise, tp: int) -> Elementwise:
     if operator.split_units == 1:
         return operator
     units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
-    width = operator.width // operator.split_units * units
+    width = divide_exactly(operator.width, operator.split_units) * units
     return replace(operator, width=width, split_units=units)
 
 

@@ -5,14 +5,14 @@ from typing import Any, Final
 
 from llmplan import __version__
 from llmplan.analyze.explain import Explained
-from llmplan.analyze.memory import GENERIC_RESERVE
+from llmplan.analyze.memory import EngineReserve, engine_reserve
 from llmplan.analyze.state import request_state
 from llmplan.dtypes import state_format_named
 from llmplan.hardware.device import GpuGroup, Status
 from llmplan.model.compiled import Model, Part
 from llmplan.parallel.precision import StateFormats
 from llmplan.results import schema
-from llmplan.units import Provenance, format_gib, parse_tokens
+from llmplan.units import Provenance, format_gib, parse_bytes, parse_tokens
 
 DEFAULT_CONTEXT: Final = 8192
 """Tokens per request where none are given, or the model's maximum if that is less."""
@@ -41,6 +41,28 @@ class Formats:
             "state_dtype": states.recurrent.name,
             "indexer_dtype": states.indexer_keys.name,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveOptions:
+    """What an engine keeps back, as typed; None for the generic figures."""
+
+    gpu_memory_utilization: float | None = None
+    reserve: str | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether anything was typed."""
+        return self.gpu_memory_utilization is not None or self.reserve is not None
+
+    def chosen(self) -> EngineReserve:
+        """The reserve to count with.
+
+        Raises:
+            InputError: A share outside (0, 1], or a size that cannot be read.
+        """
+        kept = None if self.reserve is None else parse_bytes(self.reserve)
+        return engine_reserve(self.gpu_memory_utilization, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +128,22 @@ def model_warnings(model: Model, *, mtp: bool) -> tuple[str, ...]:
     return tuple(text for applies, text in remarks if applies)
 
 
-def gpu_echo(group: GpuGroup) -> dict[str, Any]:
-    """The GPU group as inputs of a result."""
+def gpu_echo(group: GpuGroup, reserve: EngineReserve) -> dict[str, Any]:
+    """The GPU group and the reserve as inputs of a result."""
     return {
         "gpus": str(group),
         "device": group.device.slug,
         "node": group.node.slug if group.node else None,
-        "gpu_memory_utilization": GENERIC_RESERVE.utilization_frac,
         "engine": "generic",
+        "gpu_memory_utilization": reserve.utilization_frac,
+        "reserve_bytes": reserve.kept_bytes,
     }
 
 
-def gpu_warnings(group: GpuGroup) -> tuple[str, ...]:
+def gpu_warnings(group: GpuGroup, reserve: EngineReserve) -> tuple[str, ...]:
     """What a reader of an answer on these GPUs should know."""
-    device, reserve = group.device, GENERIC_RESERVE
-    share = f"{reserve.utilization_frac:.0%}"
-    kept = format_gib(reserve.activations_bytes + reserve.non_torch_bytes)
+    device = group.device
+    share, kept = f"{reserve.utilization_frac:.0%}", format_gib(reserve.kept_bytes)
     capacity = format_gib(device.capacity_bytes)
     generic = f"an engine fills {share} of a GPU, {kept} of it with activations and libraries"
     assumed = f"{capacity} for a process on {device.slug} is assumed from a larger figure."

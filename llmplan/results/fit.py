@@ -25,6 +25,7 @@ from llmplan.parallel.precision import NATIVE, weight_formats, with_weight_forma
 from llmplan.results import schema
 from llmplan.results.common import (
     Formats,
+    ReserveOptions,
     Said,
     context_tokens,
     context_warning,
@@ -50,6 +51,7 @@ class FitQuestion:
         batch: Requests that must fit.
         tp: One tensor-parallel size.
         text_only: Leave vision towers out.
+        reserve: What the engine keeps back.
         explain: Derive the figures of the best layout of one model.
     """
 
@@ -60,6 +62,7 @@ class FitQuestion:
     batch: int = 1
     tp: int | None = None
     text_only: bool = False
+    reserve: ReserveOptions = field(default_factory=ReserveOptions)
     explain: bool = False
 
     def ask(self) -> schema.Envelope:
@@ -76,7 +79,7 @@ class FitQuestion:
         rows = [row for name in model_names() for row in self._best_rows(load_model(name), group)]
         inputs = self._inputs(group, self.context or "8k, or the model's maximum if less")
         inputs["dtypes"] = self._dtype_words()
-        said = Said("fit", inputs, gpu_warnings(group))
+        said = Said("fit", inputs, gpu_warnings(group, self.reserve.chosen()))
         return said.answered(schema.FitResult(deployments=rows))
 
     def _one(self, model: Model, group: GpuGroup) -> schema.Envelope:
@@ -92,7 +95,7 @@ class FitQuestion:
         warnings = (
             *context_warning(model, load.context),
             *model_warnings(model, mtp=False),
-            *gpu_warnings(group),
+            *gpu_warnings(group, self.reserve.chosen()),
         )
         said = Said("fit", self._inputs(group, load.context), warnings)
         derived = (
@@ -121,7 +124,8 @@ class FitQuestion:
     def _question(self, model: Model, group: GpuGroup, dtype: str) -> Question:
         served = model.served(vision=not self.text_only)
         tp = (self.tp,) if self.tp else ()
-        return Question(served, dtype, self.formats.states(), group, self._load(model), tp)
+        load, reserve = self._load(model), self.reserve.chosen()
+        return Question(served, dtype, self.formats.states(), group, load, tp, reserve)
 
     def _load(self, model: Model) -> Load:
         return Load(context_tokens(self.context, model.context_length), self.batch)
@@ -129,7 +133,7 @@ class FitQuestion:
     def _inputs(self, group: GpuGroup, context: int | str) -> dict[str, object]:
         return {
             "model": self.model,
-            **gpu_echo(group),
+            **gpu_echo(group, self.reserve.chosen()),
             **self.formats.echo(),
             "context": context,
             "batch": self.batch,

@@ -16,6 +16,7 @@ from llmplan.parallel.precision import lowered
 from llmplan.results import schema
 from llmplan.results.common import (
     Formats,
+    ReserveOptions,
     Said,
     context_tokens,
     context_warning,
@@ -24,7 +25,7 @@ from llmplan.results.common import (
     gpu_warnings,
     model_warnings,
 )
-from llmplan.units import Provenance
+from llmplan.units import Provenance, weakest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class MemoryQuestion:
     text_only: bool = False
     gpus: str | None = None
     tp: int | None = None
+    reserve: ReserveOptions = field(default_factory=ReserveOptions)
     explain: bool = False
 
     def ask(self) -> schema.Envelope:
@@ -57,7 +59,8 @@ class MemoryQuestion:
         placed = None
         if group:
             tp = (self.tp,) if self.tp else ()
-            placed = answer(Question(served, self.formats.dtype, states, group, load, tp))
+            reserve = self.reserve.chosen()
+            placed = answer(Question(served, self.formats.dtype, states, group, load, tp, reserve))
             if not placed.best:
                 raise LayoutError(_why_not(placed, group))
         memory = model_memory(model, load)
@@ -66,8 +69,9 @@ class MemoryQuestion:
         return self._said(published, load, group).answered(result)
 
     def _group(self) -> GpuGroup | None:
-        if self.tp and not self.gpus:
-            raise InputError("--tp needs --gpus: say which GPUs share the model: --gpus 8xH100.")
+        if not self.gpus and (self.tp or self.reserve.is_given):
+            what = "--tp" if self.tp else "an engine reserve"
+            raise InputError(f"{what} needs GPUs to apply to: add --gpus, as in --gpus 8xH100.")
         return parse_gpus(self.gpus) if self.gpus else None
 
     def _said(self, model: Model, load: Load, group: GpuGroup | None) -> Said:
@@ -83,8 +87,9 @@ class MemoryQuestion:
         warnings = context_warning(model, load.context) + model_warnings(model, mtp=self.mtp)
         if not group:
             return Said("memory", inputs, warnings)
-        on_gpus = {**inputs, **gpu_echo(group), "tp": self.tp}
-        return Said("memory", on_gpus, warnings + gpu_warnings(group))
+        reserve = self.reserve.chosen()
+        on_gpus = {**inputs, **gpu_echo(group, reserve), "tp": self.tp}
+        return Said("memory", on_gpus, warnings + gpu_warnings(group, reserve))
 
 
 def _explained(
@@ -140,7 +145,7 @@ def memory_result(
             "weights_bytes": Provenance.EXACT,
             "kv_cache": Provenance.EXACT,
             "activations_bytes": Provenance.ASSUMED,
-            "total_bytes": Provenance.ASSUMED,
+            "total_bytes": weakest(Provenance.EXACT, Provenance.ASSUMED),
         },
         layout=str(best.layout) if best else None,
         per_gpu=per_gpu(best.gpu, device) if best and device else None,
@@ -165,7 +170,7 @@ def per_gpu(gpu: GpuMemory, device: Device) -> schema.PerGpu:
         headroom_bytes=gpu.headroom_bytes,
         provenance={
             "capacity_bytes": device.capacity_provenance,
-            "budget_bytes": assumed,
+            "budget_bytes": weakest(device.capacity_provenance, assumed),
             "activations_bytes": assumed,
             "non_torch_bytes": assumed,
             "graphs_bytes": assumed,
