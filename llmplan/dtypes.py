@@ -186,6 +186,11 @@ def known_names() -> tuple[str, ...]:
     return (*FORMATS, "int4", "int4_awq_g128", "int4_gptq_g128", "int4_sym_g32", *ALIASES)
 
 
+def known_state_names() -> tuple[str, ...]:
+    """All names that ``state_format_named`` accepts, aliases left out."""
+    return tuple(_STATE_FORMATS)
+
+
 def listed_formats() -> tuple[Format, ...]:
     """One format of every kind, for listings."""
     return (*FORMATS.values(), *(format_named(f"int4_{kind}_g128") for kind in _INT4_LAYOUTS))

@@ -13,7 +13,7 @@ Device = Annotated[
     typer.Argument(
         metavar="[DEVICE]",
         help="Show one device and the nodes it comes in.",
-        autocompletion=options.complete_gpus,
+        autocompletion=options.complete_device,
         show_default=False,
     ),
 ]

@@ -1,5 +1,7 @@
 """Options that several commands share, declared once, and completion of names."""
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,24 +22,40 @@ def complete_model(incomplete: str) -> list[str]:
     """Catalogue names that start as typed."""
     from llmplan.model.catalogue import model_names
 
-    return [name for name in model_names() if name.startswith(incomplete.lower())]
+    return _starting(incomplete, model_names())
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """Device names that start as typed."""
+    from llmplan.hardware.catalogue import device_names
+
+    return _starting(incomplete, device_names())
 
 
 def complete_gpus(incomplete: str) -> list[str]:
     """Device names that start as typed, behind a count such as ``8x`` where one is given."""
-    from llmplan.hardware.catalogue import device_names
-
-    count, times, name = incomplete.rpartition("x")
-    names = [f"{count}{times}{device}" for device in device_names() if device.startswith(name)]
-    plain = [device for device in device_names() if device.startswith(incomplete.lower())]
-    return sorted({*names, *plain})
+    count = re.match(r"(\d+n)?(\d+x)?", incomplete)
+    typed = count[0] if count else ""
+    return [typed + name for name in complete_device(incomplete[len(typed) :])]
 
 
 def complete_dtype(incomplete: str) -> list[str]:
-    """Format names that start as typed."""
+    """Names of weight formats that start as typed."""
     from llmplan.dtypes import known_names
 
-    return [name for name in ("native", *known_names()) if name.startswith(incomplete.lower())]
+    return _starting(incomplete, ("native", *known_names()))
+
+
+def complete_state_dtype(incomplete: str) -> list[str]:
+    """Names of formats that requests keep state in, which start as typed."""
+    from llmplan.dtypes import known_state_names
+
+    return _starting(incomplete, known_state_names())
+
+
+def _starting(typed: str, names: Iterable[str]) -> list[str]:
+    """Names that start as typed, in the case typed: shells drop what does not continue the word."""
+    return [typed + name[len(typed) :] for name in names if name.startswith(typed.lower())]
 
 
 Model = Annotated[
@@ -71,14 +89,24 @@ KvDtype = Annotated[
     typer.Option(
         "--kv-dtype",
         help="Format of keys and values, whatever the weights.",
-        autocompletion=complete_dtype,
+        autocompletion=complete_state_dtype,
     ),
 ]
 StateDtype = Annotated[
-    str, typer.Option("--state-dtype", help="Format of recurrent and convolution state.")
+    str,
+    typer.Option(
+        "--state-dtype",
+        help="Format of recurrent and convolution state.",
+        autocompletion=complete_state_dtype,
+    ),
 ]
 IndexerDtype = Annotated[
-    str, typer.Option("--indexer-dtype", help="Format of sparse-attention indexer keys.")
+    str,
+    typer.Option(
+        "--indexer-dtype",
+        help="Format of sparse-attention indexer keys.",
+        autocompletion=complete_state_dtype,
+    ),
 ]
 Context = Annotated[
     str | None,

@@ -71,17 +71,25 @@ def _wants_colour() -> bool:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all; a pipe or a device is written to as it is.
 
     Raises:
         InputError: The folder does not exist or cannot be written to.
     """
+    draft = None
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        target = path.resolve()
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as file:
+            draft = Path(file.name)
             file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        draft.chmod(0o644)
+        draft.replace(target)
     except OSError as error:
+        if draft:
+            draft.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error.strerror}).") from None

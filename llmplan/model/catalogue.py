@@ -14,7 +14,7 @@ from llmplan.model.spec import ModelSpec
 from llmplan.validation import validated
 
 SPEC_SUFFIXES: Final = (".yaml", ".yml")
-_LATER_SUFFIXES: Final = (".json", ".safetensors", ".gguf")
+_LATER_SUFFIXES: Final = (".safetensors", ".gguf")
 _HUB_ID: Final = re.compile(r"^ *- ([\w.-]+/[\w.-]+)$", re.MULTILINE)
 _NEXT_STEP: Final = (
     "`llmplan models` lists them; docs/add-a-model.md says how to add one as a YAML file."
@@ -22,13 +22,27 @@ _NEXT_STEP: Final = (
 
 
 def load_model(name: str | Path) -> Model:
-    """The model called ``name``: a catalogue name, a Hugging Face id, or a path to a spec file.
+    """The model called ``name``: a catalogue name, a hub id, or the path of a spec or config file.
 
     Raises:
         UnknownNameError: In no catalogue, with the nearest names.
         DocumentError: The spec cannot be read or contradicts itself.
     """
-    return load_spec(_spec_path(str(name)), str(name))
+    text = str(name)
+    if text.endswith(".json"):
+        return load_config(Path(text))
+    return load_spec(_spec_path(text), text)
+
+
+def load_config(path: Path) -> Model:
+    """The model that a publisher's ``config.json`` describes.
+
+    Raises:
+        DocumentError: The file cannot be read, or holds an architecture or key that is not known.
+    """
+    from llmplan.model.importing.config import import_config  # noqa: PLC0415 (rarely needed)
+
+    return compile_spec(*import_config(path))
 
 
 def load_spec(path: Path, called: str = "") -> Model:
@@ -74,8 +88,8 @@ def _spec_path(name: str) -> Path:
         return Path(name)
     if name.endswith(_LATER_SUFFIXES):
         raise InputError(
-            f"'{printable(name)}' is not a spec: this version reads model specs (.yaml). "
-            "docs/add-a-model.md says how to write one from a config.json."
+            f"'{printable(name)}' cannot be read: this version reads model specs (.yaml) and "
+            "config.json files."
         )
     wanted = name.strip().lower()
     if re.fullmatch(r"[a-z0-9._-]+", wanted):

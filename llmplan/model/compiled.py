@@ -93,7 +93,7 @@ class Identity:
     variants: tuple[tuple[str, int], ...]
     architecture: str
     license: str
-    release_date: str
+    release_date: str | None
     source: str
     notes: tuple[str, ...]
     document: Document

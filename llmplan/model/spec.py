@@ -442,8 +442,8 @@ class ModelSpec(Strict):
     """Where the config was read."""
     license: Text
     """Licence of the weights."""
-    release_date: Day
-    """Release day or month."""
+    release_date: Day | None = None
+    """Release day or month; absent where it is not known."""
     notes: tuple[Text, ...] = ()
     """What a reader should know and the numbers do not say."""
     max_position_embeddings: Count

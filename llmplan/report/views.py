@@ -58,7 +58,7 @@ def _model_page(row: schema.ModelRow) -> Page:
         ("context", f"{row.context_length:,} tokens"),
         ("KV per token", f"{row.kv_bytes_per_token:,} bytes in bf16"),
         ("licence", row.license),
-        ("released", row.release_date),
+        ("released", row.release_date or "not stated"),
         ("Hugging Face", ", ".join(row.hf_ids)),
         *((("other contexts", ", ".join(row.variants)),) if row.variants else ()),
         ("config", row.source),

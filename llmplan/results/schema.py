@@ -55,8 +55,8 @@ class ModelRow(Published):
     """Stored bytes as published."""
     license: str
     """Licence."""
-    release_date: str
-    """Day or month."""
+    release_date: str | None
+    """Day or month, where known."""
     hf_ids: list[str]
     """Hugging Face ids."""
     variants: list[str]

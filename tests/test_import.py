@@ -1,0 +1,55 @@
+"""Importing config.json: equal to the catalogue and to transformers, or refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmplan.errors import DocumentError
+from llmplan.model.catalogue import load_config
+from llmplan.model.compiled import Model, Part
+from llmplan.ops.base import StateKind
+
+HERE = Path(__file__).parent
+ORACLES = yaml.safe_load((HERE / "oracles" / "models.yaml").read_text())
+CONFIGS = {path.stem: path for path in sorted((HERE / "oracles" / "configs").glob("*.json"))}
+
+
+def counts(model: Model) -> dict[str, int]:
+    published = model.served()
+    states = [(s, n) for o, n in published.counted() for s in o.states]
+
+    def state_bytes(kind: StateKind) -> int:
+        return sum(s.width_bytes * max(s.window, 1) * n for s, n in states if s.kind is kind)
+
+    return {
+        "total": sum(o.parameters * n for o, n in published.counted()),
+        "buffers": sum(o.buffers * n for o, n in published.counted()),
+        "vision": sum(
+            o.parameters * n for c in model.parts(Part.VISION, Part.PROJECTOR) for o, n in c.counted
+        ),
+        "active": sum(o.active_parameters * n for o, n in model.decoder.counted),
+        "kv": state_bytes(StateKind.KV),
+        "indexer": state_bytes(StateKind.INDEXER),
+        "recurrent": state_bytes(StateKind.RECURRENT),
+        "convolution": state_bytes(StateKind.CONVOLUTION),
+        "window": state_bytes(StateKind.WINDOW),
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_official_config_gives_the_counts_of_its_model(name):
+    expected = {key: value for key, value in ORACLES[name].items() if key != "mtp"}
+
+    got = counts(load_config(CONFIGS[name]))
+
+    assert {key: got[key] for key in expected} == expected
+
+
+def test_an_unknown_key_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "config.json"
+    text = CONFIGS["llama-3.1-8b"].read_text()
+    path.write_text(text.replace("{", '{"num_secret_layers": 3, ', 1))
+
+    with pytest.raises(DocumentError, match="num_secret_layers: is not known"):
+        load_config(path)
