@@ -77,10 +77,19 @@ def bytes_for(shape: tuple[int, ...], fmt: Format) -> int:
     rows = shape[-2] if len(shape) > 1 else 1
     matrices = prod(shape[:-2]) if len(shape) > 2 else 1
     bits = rows * columns * fmt.bits + fmt.matrix_bits + columns * fmt.column_bits
-    if fmt.block:
-        block_rows, block_columns = fmt.block[0] or rows, fmt.block[1] or columns
-        bits += divide_up(rows, block_rows) * divide_up(columns, block_columns) * fmt.block_bits
+    bits += scale_entries((rows, columns), fmt) * fmt.block_bits
     return matrices * divide_up(bits, 8)
+
+
+def scale_entries(shape: tuple[int, ...], fmt: Format) -> int:
+    """Scales that a tensor of ``shape`` stores beside its elements, counted as entries."""
+    if not fmt.block:
+        return 0
+    columns = shape[-1] if shape else 1
+    rows = shape[-2] if len(shape) > 1 else 1
+    matrices = prod(shape[:-2]) if len(shape) > 2 else 1
+    block_rows, block_columns = fmt.block[0] or rows, fmt.block[1] or columns
+    return matrices * divide_up(rows, block_rows) * divide_up(columns, block_columns)
 
 
 def _plain(name: str, bits: int, compute: str | None = None, note: str = "") -> Format:

@@ -5,12 +5,13 @@ Exit codes: 0 ok, 1 the answer is no, 2 usage or input error, 3 optional part mi
 
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from llmplan import __version__
-from llmplan.cli import fit, flops, hardware, memory, models, params, schemas
+from llmplan.cli import fit, flops, hardware, importing, memory, models, params, schemas, validate
 from llmplan.errors import LlmplanError
 
 BUG = 70
@@ -53,11 +54,17 @@ app.command("params")(params.params)
 app.command("flops")(flops.flops)
 app.command("memory")(memory.memory)
 app.command("fit")(fit.fit)
+app.command("import")(importing.import_config)
+app.command("verify")(importing.verify)
+app.command("validate")(validate.validate)
 app.command("schema")(schemas.schema)
 
 
 def run() -> None:
     """Entry point: errors a user can cause become one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a rule of a table is no reason to fail
     try:
         app()
     except LlmplanError as error:

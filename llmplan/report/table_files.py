@@ -53,6 +53,16 @@ def _params(result: schema.ParamsResult) -> list[Record]:
 
 
 @records.register
+def _verify(result: schema.VerifyResult) -> list[Record]:
+    return [row.model_dump(mode="json") for row in result.rows]
+
+
+@records.register
+def _validation(result: schema.ValidationResult) -> list[Record]:
+    return [row.model_dump(mode="json") for row in result.rows]
+
+
+@records.register
 def _fit(result: schema.FitResult) -> list[Record]:
     return [
         row.model_dump(mode="json", by_alias=True, exclude={"try_"}) for row in result.deployments

@@ -288,3 +288,53 @@ def _tries(result: schema.FitResult, inputs: Inputs) -> tuple[Table, ...]:
     names = columns("change", "option", "layout", "max context", "requests",
                     numbers=("max context", "requests"))  # fmt: skip
     return (Table("What would fit (each tried)", names, rows),) if rows else ()
+
+
+@page_of.register
+def _verify(result: schema.VerifyResult, _inputs: Inputs) -> Page:
+    numbers = ("spec entries", "file entries", "difference", "byte difference")
+    names = columns("role", *numbers, numbers=numbers)
+    rows = tuple(
+        (
+            row.role,
+            f"{row.spec_entries:,}",
+            f"{row.file_entries:,}",
+            f"{row.file_entries - row.spec_entries:+,}" if not row.agrees else "equal",
+            f"{row.file_bytes - row.spec_bytes:+,}" if not row.agrees else "equal",
+        )
+        for row in result.rows
+    )
+    word = "equal" if result.agrees else "different"
+    return Page(f"{result.model} and {result.file}: {word}", (), (Table("", names, rows),))
+
+
+@page_of.register
+def _validation(result: schema.ValidationResult, inputs: Inputs) -> Page:
+    summary = result.summary
+    facts = [
+        ("compared with", str(inputs["data"])),
+        ("metrics", f"{summary.rows:,}, of which {summary.predicted:,} predicted"),
+        ("median, mean, 90th percentile of errors", _errors(summary)),
+    ]
+    facts += [(f"skipped: {reason}", str(n)) for reason, n in summary.skipped.items()]
+    numbers = ("published", "llmplan", "error")
+    names = columns("model", "metric", *numbers, "remark", numbers=numbers)
+    rows = tuple(
+        (
+            row.id,
+            row.metric,
+            "-" if row.measured is None else f"{row.measured:,}",
+            "-" if row.predicted is None else f"{row.predicted:,}",
+            row.status if row.error_frac is None else f"{row.error_frac:+.1e}",
+            row.reason,
+        )
+        for row in result.rows
+        if row.error_frac != 0 or row.metric == "published"
+    )
+    title = "Totals as published, differences and skipped rows (all others are equal)"
+    return Page(f"validate {inputs['what']}", tuple(facts), (Table(title, names, rows),))
+
+
+def _errors(summary: schema.ValidationSummary) -> str:
+    figures = (summary.median_abs_error_frac, summary.mape, summary.p90_abs_error_frac)
+    return ", ".join("-" if figure is None else f"{figure:.1e}" for figure in figures)

@@ -378,8 +378,102 @@ class FitResult(Published):
     """How the figures of one model's best layout come about, on request."""
 
 
+class VerifyRow(Published):
+    """One group of weights, side by side."""
+
+    role: str
+    """Role, or component outside the decoder."""
+    spec_entries: int
+    """Entries that the model says, scales left out."""
+    file_entries: int
+    """Entries that the file holds."""
+    spec_bytes: int
+    """Stored bytes that the model says, scales included."""
+    file_bytes: int
+    """Bytes that the file holds."""
+    agrees: bool
+    """Whether both are equal."""
+
+
+class VerifyResult(Published):
+    """``llmplan verify``."""
+
+    model: str
+    """Model verified."""
+    file: str
+    """File it was compared with."""
+    agrees: bool
+    """Whether every group is equal."""
+    rows: list[VerifyRow]
+    """Groups of weights."""
+
+
+class ValidationRow(Published):
+    """One metric of one row of a table of published or measured figures."""
+
+    id: str
+    """The row."""
+    metric: str
+    """What is compared."""
+    measured: float | int | None
+    """The published or measured figure."""
+    predicted: float | int | None
+    """llmplan's figure; null where the row is skipped."""
+    error_frac: float | None
+    """Predicted over measured, less one."""
+    status: str
+    """predicted, assumed or skipped."""
+    reason: str
+    """Why it is skipped, or what a difference is made of."""
+
+
+class ValidationSummary(Published):
+    """Errors over all rows that were predicted."""
+
+    rows: int
+    """Metrics looked at."""
+    predicted: int
+    """Of these, predicted."""
+    skipped: dict[str, int]
+    """Reasons with how often they stand."""
+    median_abs_error_frac: float | None
+    """Median of absolute errors."""
+    mape: float | None
+    """Mean of absolute errors."""
+    p90_abs_error_frac: float | None
+    """90th percentile of absolute errors."""
+
+
+class ValidationResult(Published):
+    """``llmplan validate``."""
+
+    rows: list[ValidationRow]
+    """Every metric of every row."""
+    summary: ValidationSummary
+    """The errors in a few figures."""
+
+
+class ImportResult(Published):
+    """``llmplan import --format json``."""
+
+    spec: dict[str, Any]
+    """The spec, as its YAML would say it."""
+    parameters_total: int
+    """Parameters that it counts."""
+    native_weights_bytes: int
+    """Stored bytes in its own formats."""
+
+
 Result: TypeAlias = (
-    ModelsResult | HardwareResult | ParamsResult | FlopsResult | MemoryResult | FitResult
+    ModelsResult
+    | HardwareResult
+    | ParamsResult
+    | FlopsResult
+    | MemoryResult
+    | FitResult
+    | VerifyResult
+    | ImportResult
+    | ValidationResult
 )
 
 
@@ -407,6 +501,10 @@ class Envelope(Published):
                 return fits is False
             case FitResult(deployments=rows):
                 return not any(row.fits for row in rows)
+            case ValidationResult(rows=checks):
+                return any(check.error_frac for check in checks if check.metric != "published")
+            case VerifyResult(agrees=agrees):
+                return not agrees
         return False
 
 

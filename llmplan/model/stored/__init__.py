@@ -1,0 +1,1 @@
+"""What published weight files say of themselves: headers only, bounded, nothing executed."""

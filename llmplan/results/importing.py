@@ -1,0 +1,97 @@
+"""Specs from what publishers ship, and specs beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmplan.analyze.memory import weights_bytes
+from llmplan.analyze.parameters import parameter_counts
+from llmplan.analyze.verify import RoleCheck, verify
+from llmplan.errors import InputError, printable
+from llmplan.model.catalogue import load_model
+from llmplan.model.compile import compile_spec
+from llmplan.model.importing.config import import_config
+from llmplan.model.write import spec_text
+from llmplan.results import schema
+from llmplan.results.common import Said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportQuestion:
+    """The spec of a published config.
+
+    Attributes:
+        path: A ``config.json``.
+        name: Catalogue name to give it; the file's or folder's own where absent.
+    """
+
+    path: Path
+    name: str | None = None
+
+    def ask(self) -> schema.Envelope:
+        """The spec with what it counts.
+
+        Raises:
+            InputError: Another kind of file.
+            DocumentError: It cannot be read, or holds what is not known.
+        """
+        if self.path.suffix != ".json":
+            shown = printable(str(self.path))
+            raise InputError(f"'{shown}' is no config.json; give the publisher's config file.")
+        spec, document = import_config(self.path)
+        model = compile_spec(spec, document)
+        body = {**document.data, **({"name": self.name} if self.name else {})}
+        said = Said("import", {"path": str(self.path), "name": body["name"]})
+        return said.answered(
+            schema.ImportResult(
+                spec=body,
+                parameters_total=parameter_counts(model).total,
+                native_weights_bytes=weights_bytes(model.served()),
+            )
+        )
+
+
+def imported_yaml(answer: schema.Envelope) -> str:
+    """The YAML text of an answer to ``ImportQuestion``."""
+    result = answer.result
+    if not isinstance(result, schema.ImportResult):
+        raise TypeError(f"{type(result).__name__} holds no spec")
+    return spec_text(result.spec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyQuestion:
+    """A model beside a config or a weight file.
+
+    Attributes:
+        model: Catalogue name, hub id, or path.
+        against: A config, safetensors file or index, or GGUF file.
+    """
+
+    model: str
+    against: Path
+
+    def ask(self) -> schema.Envelope:
+        """Entries and bytes by role, side by side."""
+        model = load_model(self.model)
+        checks = verify(model, self.against)
+        said = Said("verify", {"model": model.identity.name, "against": str(self.against)})
+        return said.answered(
+            schema.VerifyResult(
+                model=model.identity.name,
+                file=self.against.name,
+                agrees=all(check.agrees for check in checks),
+                rows=[verify_row(check) for check in checks],
+            )
+        )
+
+
+def verify_row(check: RoleCheck) -> schema.VerifyRow:
+    """One group of weights."""
+    return schema.VerifyRow(
+        role=check.role,
+        spec_entries=check.spec.entries,
+        file_entries=check.file.entries,
+        spec_bytes=check.spec.stored_bytes,
+        file_bytes=check.file.stored_bytes,
+        agrees=check.agrees,
+    )
