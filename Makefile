@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := --constraint constraints.txt
 
-.PHONY: demo test lint type docs golden schema bench dev clean
+.PHONY: demo test lint type golden schema bench dev clean
 
 demo: $(VENV)/installed  ## install, then run the main job
 	$(BIN)/llmplan memory kimi-k2 --dtype fp8
@@ -22,8 +22,9 @@ lint: dev  ## style, format, import order of the rooms, stale schemas
 type: dev  ## strict types
 	$(BIN)/mypy
 
-golden: dev  ## write the golden files anew; review them as text
+golden: dev  ## write the golden files and the outputs shown in docs anew; review them as text
 	LLMPLAN_GOLDEN=write $(BIN)/pytest -q tests/test_golden.py
+	LLMPLAN_DOCS=write $(BIN)/pytest -q tests/test_docs.py
 
 schema: $(VENV)/installed  ## write the JSON schemas anew
 	$(BIN)/llmplan schema model -o specs/model.schema.json

@@ -1,6 +1,6 @@
 """``python -m llmplan``."""
 
-from llmplan.cli.main import run
+from llmplan.cli.entry import run
 
 if __name__ == "__main__":
     run()

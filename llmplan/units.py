@@ -105,8 +105,13 @@ def format_flops(flops: float) -> str:
     return f"{flops:,.0f} FLOP"
 
 
+def format_tokens_down(tokens: int) -> str:
+    """A bound on tokens for a narrow table: exact below 10k, else whole k, rounded down."""
+    return format_tokens(tokens // KIB * KIB) if tokens >= 10 * KIB else f"{tokens:,}"
+
+
 def format_tokens(tokens: int) -> str:
     """Token counts for a reader: ``128k`` where that is exact, else digits."""
-    if tokens >= KIB and tokens % MIB == 0:
-        return f"{tokens // MIB}M"
+    if tokens >= MIB:
+        return f"{tokens // MIB}M" if tokens % MIB == 0 else f"{tokens:,}"
     return f"{tokens // KIB}k" if tokens >= KIB and tokens % KIB == 0 else f"{tokens:,}"

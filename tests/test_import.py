@@ -53,3 +53,36 @@ def test_an_unknown_key_is_refused_with_its_name(tmp_path):
 
     with pytest.raises(DocumentError, match="num_secret_layers: is not known"):
         load_config(path)
+
+
+PUBLISHED_BYTES = {
+    # these follow from config.json to the byte: fp8 with one fp32 scale a 128x128 block, bf16
+    # elsewhere, routing biases in fp32, without MTP modules
+    "deepseek-v3": 673_150_611_808,
+    "kimi-k2": 1_029_173_249_888,
+    # size of the published checkpoint: experts in mxfp4, bf16 elsewhere
+    "gpt-oss-120b": 65_248_815_744,
+}
+
+
+@pytest.mark.parametrize(("name", "published"), PUBLISHED_BYTES.items())
+def test_an_official_config_gives_the_published_bytes(name, published):
+    model = load_config(CONFIGS[name]).served()
+
+    assert sum(o.weights_bytes * n for o, n in model.counted()) == published
+
+
+STATED_MTP = [
+    name
+    for name, path in CONFIGS.items()
+    if "mtp" in ORACLES[name] and "num_nextn_predict_layers" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("name", STATED_MTP)
+def test_known_mtp_modules_have_their_published_size(name):
+    modules = load_config(CONFIGS[name]).parts(Part.MTP)
+
+    size = sum((o.parameters + o.buffers) * n for part in modules for o, n in part.counted)
+
+    assert size == ORACLES[name]["mtp"]

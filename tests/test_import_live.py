@@ -1,4 +1,4 @@
-"""Every causal language model class of transformers: imported exactly, or refused.
+"""Every language model class of transformers, with or without vision: imported exactly, or refused.
 
 The default config of each class is imported and compared with the class built on the meta device.
 What is refused must be refused with an error that names a key; what is accepted must be equal.
@@ -18,8 +18,11 @@ from llmplan.model.importing.config import spec_of_config
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from huggingface_hub.errors import StrictDataclassError  # noqa: E402
+
 from transformers.models.auto.modeling_auto import (  # noqa: E402
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
 pytestmark = pytest.mark.oracle
@@ -27,16 +30,18 @@ LARGEST = 2_000
 """Layers times experts beyond which building the class takes too long; such configs are shrunk."""
 
 
-def default_config(model_type: str) -> tuple[dict, type] | None:
+def default_config(model_type: str, classes: dict) -> tuple[dict, type] | None:
     """A config of the class's own defaults, and the class, where both can be had offline."""
-    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
+    name = classes[model_type]
     name = name[0] if isinstance(name, tuple) else name
     model_class = getattr(transformers, name, None)
     if model_class is None:
         return None
     try:
         config = transformers.AutoConfig.for_model(model_type)
-    except (ImportError, OSError, ValueError, TypeError, AttributeError, KeyError):
+    except (
+        ImportError, OSError, ValueError, TypeError, AttributeError, KeyError, StrictDataclassError,
+    ):  # fmt: skip
         return None
     return {**config.to_dict(), "architectures": [name]}, model_class
 
@@ -56,14 +61,29 @@ def meta_parameters(config: dict, model_class: type) -> int | None:
 
 @pytest.mark.parametrize("model_type", sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 def test_a_class_is_imported_exactly_or_refused(model_type):
-    found = default_config(model_type)
+    found = default_config(model_type, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     if found is None:
         pytest.skip("no default config of this class can be made offline")
-    config, model_class = found
+    assert_exact_or_refused(model_type, *found)
 
+
+@pytest.mark.parametrize("model_type", sorted(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES))
+def test_a_multimodal_class_is_imported_exactly_or_refused(model_type):
+    found = default_config(model_type, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    if found is None:
+        pytest.skip("no default config of this class can be made offline")
+    assert_exact_or_refused(model_type, *found)
+
+
+def assert_exact_or_refused(model_type: str, config: dict, model_class: type) -> None:
+    """The import equals the class on the meta device, or names the key it cannot read."""
+
+    refusal = None
     try:
         spec, document = spec_of_config(config, f"{model_type}.json")
-    except DocumentError as refusal:
+    except DocumentError as error:
+        refusal = error
+    if refusal:
         assert refusal.key
         return
 

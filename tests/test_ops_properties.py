@@ -225,8 +225,10 @@ def test_an_indexer_never_adds_work_to_attention(new, context, topk):
 
     sparse, full = replace(dense, index_topk=topk).cost(step), dense.cost(step)
 
+    chosen = sum(min(context + query, topk) for query in range(1, new + 1))
+    entry_bytes = dense.states[0].width_bytes
     assert sparse.attention_flops <= full.attention_flops
-    assert sparse.state_read_bytes <= full.state_read_bytes
+    assert sparse.state_read_bytes == entry_bytes * min(new + context, chosen)
     if topk >= new + context:
         assert values(sparse) == values(full)
 

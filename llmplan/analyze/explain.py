@@ -6,7 +6,7 @@ from functools import singledispatch
 from llmplan.analyze.flops import absorbed, decoder_only
 from llmplan.analyze.keys import KeyFinder, key_finders
 from llmplan.model.compiled import Model
-from llmplan.ops.attention import Attention
+from llmplan.ops.attention import Attention, Mask
 from llmplan.ops.base import Operator, State, Step, Weight
 from llmplan.ops.conv import ShortConvolution
 from llmplan.ops.embedding import TiedHead
@@ -77,7 +77,7 @@ def _explained_weight(place: Place, weight: Weight) -> Explained:
     return Explained(
         ".".join(filter(None, (place.part, operator.name, weight.name))),
         formula + times,
-        (shape if substituted == shape else f"{substituted} = {shape}") + times,
+        (shape if substituted == shape else f"{substituted}{times} = {shape}") + times,
         f"{weight.elements * repeats:,} {kind}, "
         f"{operator.weight_bytes(weight) * repeats:,} bytes as {stored}",
         place.keys.sources(formula) or place.keys.document.path,
@@ -95,11 +95,11 @@ def _explained_state(place: Place, state: State) -> Explained:
     per = "request" if state.is_fixed else "token"
     window = f", at most {state.window:,} tokens" if state.window else ""
     substituted = place.keys.substituted(state.formula)
-    element = state.format.bits_per_weight / 8
+    times = f"x {state.format.bits_per_weight / 8:g} x {place.repeats}"
     return Explained(
         f"{state.kind.value} of {place.operator.name}",
         f"({state.formula}) x bytes of {state.format.name} x layers",
-        f"({substituted}) = {state.width:,} x {element:g} x {place.repeats}",
+        f"({substituted}) {times} = {state.width:,} {times}",
         f"{state.width_bytes * place.repeats:,} bytes a {per}{window}",
         place.keys.sources(state.formula),
     )
@@ -151,7 +151,11 @@ def _attention(operator: Attention) -> str:
     widths = "2 x head_dim"
     if operator.head_dim != operator.v_head_dim:
         widths = "(head_dim + v_head_dim)"
-    keys = f"min(keys, {operator.span:,})" if operator.span else "keys"
+    keys = "keys"
+    if operator.mask is Mask.CHUNK:
+        keys = f"((keys - 1) mod {operator.span:,} + 1)"
+    elif operator.span:
+        keys = f"min(keys, {operator.span:,})"
     return f"2 x {widths} x num_attention_heads x {keys}"
 
 
@@ -184,7 +188,7 @@ def _router(_operator: Router) -> str:
 @flops_formula.register
 def _experts(operator: Experts) -> str:
     matrices = 3 if operator.is_gated else 2
-    return f"2 x {matrices} x hidden_size x moe_intermediate_size x num_experts_per_tok"
+    return f"2 x {matrices} x {operator.label} x moe_intermediate_size x num_experts_per_tok"
 
 
 @flops_formula.register

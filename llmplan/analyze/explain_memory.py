@@ -56,14 +56,13 @@ def explained_deployment(deployment: Deployment, device: Device) -> tuple[Explai
     reserve, replicas = gpu.reserve, deployment.layout.replicas
     kept = (gpu.weights_bytes, reserve.activations_bytes, reserve.non_torch_bytes)
     per_request = gpu.state.bytes_at(load.context)
-    where = f"{device.slug}: {device.source} ({device.source_date})"
     return (
         Explained(
             "per_gpu.capacity_bytes",
             "what the driver gives a process",
             device.capacity_provenance.value,
             _bytes(gpu.capacity_bytes),
-            where,
+            f"{device.slug}: {device.capacity_source}",
         ),
         Explained(
             "per_gpu.budget_bytes",

@@ -27,13 +27,15 @@ class Binding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``replicas`` copies of a model, each over ``tp`` GPUs."""
+    """``replicas`` copies of a model, each over ``tp`` GPUs, with ``idle`` GPUs left over."""
 
     tp: int
     replicas: int
+    idle: int = 0
 
     def __str__(self) -> str:
-        return f"tp{self.tp}" if self.replicas == 1 else f"tp{self.tp} dp{self.replicas}"
+        copies = f"tp{self.tp}" if self.replicas == 1 else f"tp{self.tp} dp{self.replicas}"
+        return f"{copies} ({self.idle} idle)" if self.idle else copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,17 @@ class Deployment:
     @property
     def max_concurrency(self) -> int:
         """Requests at the asked context, all replicas."""
-        return self.concurrency_at(self.load.context)
+        return self.concurrency_at(self.load.context) or 0
 
     @property
     def kv_tokens(self) -> int:
         """Tokens held at the asked context, all replicas."""
         return self.gpu.kv_tokens(self.load.context) * self.layout.replicas
 
-    def concurrency_at(self, context: int) -> int:
-        """Requests of ``context`` tokens, all replicas; 0 beyond the model's own limit."""
+    def concurrency_at(self, context: int) -> int | None:
+        """Requests of ``context`` tokens, all replicas; None beyond the model's own limit."""
         if context > self.context_limit:
-            return 0
+            return None
         return self.gpu.concurrency(context) * self.layout.replicas
 
     @property
@@ -117,15 +119,18 @@ class Deployment:
 
 
 def legal_layouts(group: GpuGroup) -> Iterator[Layout]:
-    """Every tensor-parallel size that divides the group, with replicas on the rest.
+    """Tensor-parallel sizes to look at, with as many copies as the group has room for.
 
-    A size beyond one node stands only where it takes whole nodes.
+    Inside a node: powers of two and the divisors of a node's GPUs, where some may stay idle. Beyond
+    one node: whole nodes only.
     """
-    for tp in range(1, group.count + 1):
-        inside = tp <= group.per_node and group.per_node % tp == 0
-        across = tp > group.per_node and tp % group.per_node == 0 and group.count % tp == 0
-        if inside or across:
-            yield Layout(tp, group.count // tp)
+    for tp in range(1, group.per_node + 1):
+        if group.per_node % tp == 0 or tp & (tp - 1) == 0:
+            copies = group.per_node // tp * group.nodes
+            yield Layout(tp, copies, group.count - copies * tp)
+    for nodes in range(2, group.nodes + 1):
+        if group.nodes % nodes == 0:
+            yield Layout(nodes * group.per_node, group.nodes // nodes)
 
 
 @dataclass(frozen=True, slots=True)

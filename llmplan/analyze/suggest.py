@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from llmplan.analyze.fit import Answer, Binding, Question, answer
 from llmplan.dtypes import state_format_named
@@ -15,6 +15,9 @@ MOST_NODES: Final = 16
 """Nodes that a suggestion may ask for."""
 WEIGHT_STEPS: Final = ("fp8", "int4")
 """Weight formats to try, least harmful first."""
+
+Change: TypeAlias = tuple[str, str, Question]
+"""In words, as an option, and as a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,17 @@ class Suggestion:
 
 def suggestions(failed: Answer) -> tuple[Suggestion, ...]:
     """Changes that make a failed question fit, least harmful first."""
-    tried = (Suggestion(change, option, answer(q)) for change, option, q in _changes(failed))
+    tried = (_tried(failed.question, change) for change in _changes(failed))
     return tuple(s for s in tried if s.answer.fits)[:MOST]
 
 
-Change = tuple[str, str, Question]
+def _tried(asked: Question, change: Change) -> Suggestion:
+    """A change with its answer; where it lets go of a ``--tp``, its option says the new one."""
+    words, option, question = change
+    found = answer(question)
+    if asked.tp and not question.tp and found.best:
+        option = f"{option} --tp {found.best.layout.tp}".strip()
+    return Suggestion(words, option, found)
 
 
 def _changes(failed: Answer) -> Iterator[Change]:
@@ -49,6 +58,8 @@ def _changes(failed: Answer) -> Iterator[Change]:
     if failed.best and failed.best.binding is Binding.CONTEXT:
         yield from _context_change(question, failed.best.context_limit)
         return
+    if question.tp:
+        yield "another split", "", replace(question, tp=())
     if failed.best and failed.best.binding is Binding.KV:
         yield from _smaller_load(failed)
     yield from _weight_changes(question)

@@ -24,7 +24,10 @@ def fit(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """List what fits on GPUs: the whole catalogue, or one model with every layout."""
+    """List what fits on GPUs.
+
+    The whole catalogue, or one model with every layout and what would make it fit.
+    """
     from llmplan.results.common import Formats, ReserveOptions
     from llmplan.results.fit import FitQuestion
 

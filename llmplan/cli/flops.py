@@ -24,7 +24,10 @@ def flops(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Count FLOPs per token in decode and prefill, apart by the unit that does them."""
+    """Count FLOPs per token.
+
+    Decode and prefill, apart by the unit that does them.
+    """
     from llmplan.results.flops import FlopsQuestion
 
     question = FlopsQuestion(model=model, context=context, full_square=full_square, explain=explain)

@@ -11,7 +11,7 @@ from llmplan.cli.output import Target, show
 Device = Annotated[
     str | None,
     typer.Argument(
-        metavar="[DEVICE]",
+        metavar="DEVICE",
         help="Show one device and the nodes it comes in.",
         autocompletion=options.complete_device,
         show_default=False,

@@ -42,7 +42,10 @@ def import_config(
     format: Format = SpecFormat.YAML,
     output: options.Output = None,
 ) -> None:
-    """Write the spec of a published config.json; what is not known is refused."""
+    """Write the spec of a config.json.
+
+    Every key must be known; what is not is refused with what to do.
+    """
     from llmplan.results.importing import ImportQuestion, imported_yaml
 
     answer = ImportQuestion(path=config, name=name).ask()
@@ -60,7 +63,10 @@ def verify(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Compare a model with a config or weight file, role by role; exit 1 where they differ."""
+    """Compare a model with its files.
+
+    Role by role, with a config or weight file; exit 1 where they differ.
+    """
     from llmplan.results.importing import VerifyQuestion
 
     answer = VerifyQuestion(model=model, against=against).ask()

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 the answer is no, 2 usage or input error, 3 optional part mi
 import sys
 import traceback
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,9 +44,28 @@ Version = Annotated[
 ]
 
 
+Catalog = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--catalog",
+        metavar="FOLDER",
+        help="Folder with specs/ or hardware/ of your own, before the shipped ones; also "
+        "LLMPLAN_CATALOG.",
+        show_default=False,
+    ),
+]
+
+
 @app.callback()
-def main(version: Version = False) -> None:
+def main(
+    version: Version = False,  # noqa: ARG001 (its callback acts)
+    catalog: Catalog = None,
+) -> None:
     """Capacity planning and cost modelling for large language models, exact and offline."""
+    if catalog:
+        from llmplan.catalogs import use_folders
+
+        use_folders(catalog)
 
 
 app.command("models")(models.models)

@@ -25,7 +25,10 @@ def memory(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Count bytes of weights and cache, exactly; with --gpus, on each GPU."""
+    """Count bytes of weights and cache.
+
+    Exact for the model; with --gpus, on each GPU beside an engine reserve.
+    """
     from llmplan.results.common import Formats, ReserveOptions
     from llmplan.results.memory import MemoryQuestion
 

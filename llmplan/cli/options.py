@@ -16,6 +16,7 @@ class OutputFormat(StrEnum):
     JSON = "json"
     MD = "md"
     CSV = "csv"
+    HTML = "html"
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -62,7 +63,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Catalogue name, Hugging Face id, or path of a spec (.yaml).",
+        help="Catalogue name, Hugging Face id, or path of a spec (.yaml) or config.json.",
         autocompletion=complete_model,
         show_default=False,
     ),
@@ -70,8 +71,17 @@ Model = Annotated[
 OptionalModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
-        help="Catalogue name, Hugging Face id, or path of a spec (.yaml).",
+        metavar="MODEL",
+        help="Catalogue name, Hugging Face id, or path of a spec (.yaml) or config.json.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+SomeModels = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="One to show it on a page, two to eight to compare them.",
         autocompletion=complete_model,
         show_default=False,
     ),

@@ -36,7 +36,7 @@ def show(answer: "Envelope", target: Target) -> None:
         write_atomically(target.path, text)
     else:
         typer.echo(text, nl=False)
-    if target.format is not OutputFormat.JSON:
+    if target.format not in (OutputFormat.JSON, OutputFormat.HTML):
         for warning in answer.warnings:
             typer.echo(f"note: {warning}", err=True)
 
@@ -51,6 +51,10 @@ def _rendered(answer: "Envelope", target: Target) -> str:
     from llmplan.report.views import page_of
 
     page = page_of(answer.result, answer.inputs)
+    if target.format is OutputFormat.HTML:
+        from llmplan.report.html import render_html
+
+        return render_html(page, answer.warnings)
     if target.format is OutputFormat.MD:
         from llmplan.report.markdown import render_markdown
 

@@ -11,7 +11,10 @@ def params(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Count parameters: total, active per token, vision, MTP and buffers; exact."""
+    """Count parameters, exactly.
+
+    Total, active per token, vision, MTP modules and buffers.
+    """
     from llmplan.results.params import ParamsQuestion
 
     show(ParamsQuestion(model=model, explain=explain).ask(), Target(format, output))

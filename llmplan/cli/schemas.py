@@ -24,7 +24,10 @@ KindArgument = Annotated[Kind, typer.Argument(help="What the schema describes.")
 
 
 def schema(kind: KindArgument = Kind.MODEL, output: options.Output = None) -> None:
-    """Print the JSON schema of model specs, device or node files, or results."""
+    """Print JSON schemas.
+
+    Of model specs, device and node files, and results.
+    """
     text = json.dumps(_schema(kind), indent=2, ensure_ascii=False) + "\n"
     if output:
         write_atomically(Path(output), text)

@@ -35,7 +35,10 @@ def validate(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Compare every count with the published one; exit 1 where one differs."""
+    """Compare with published figures.
+
+    Every count of every model; exit 1 where one differs.
+    """
     from llmplan.results.validation import ValidateParamsQuestion
 
     match what:

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import yaml
 
-from llmplan.documents import load_document, shipped_folder
+from llmplan.catalogs import catalogue_file, catalogue_files, shown_path
+from llmplan.documents import load_document
 from llmplan.dtypes import divide_up
 from llmplan.errors import DocumentError, InputError, UnknownNameError, nearest_names, printable
 from llmplan.hardware.device import Device, GpuGroup, Node
@@ -151,7 +152,7 @@ def _even_split(count: int, node_size: int) -> str:
 def _slug(folder: str, kind: str, name: str) -> str:
     """The catalogue name that ``name`` means."""
     direct = _SEPARATORS.sub("-", name.strip().lower())
-    if _SLUG.fullmatch(direct) and _path(folder, direct).is_file():
+    if _SLUG.fullmatch(direct) and _path(folder, direct):
         return direct
     slugs = _slugs_by_key(folder)
     found = slugs.get(matching_key(name[:200]))
@@ -163,26 +164,33 @@ def _slug(folder: str, kind: str, name: str) -> str:
     return found
 
 
-def _path(folder: str, slug: str) -> Path:
-    return shipped_folder("hardware") / folder / f"{slug}.yaml"
+def _path(folder: str, slug: str) -> Path | None:
+    return catalogue_file(f"hardware/{folder}", slug)
 
 
 def _files(folder: str) -> list[Path]:
-    return sorted((shipped_folder("hardware") / folder).glob("*.yaml"))
+    return list(catalogue_files(f"hardware/{folder}").values())
+
+
+def _chosen(folder: str, slug: str) -> tuple[Path, str]:
+    """The file of a slug that exists, and how messages name it."""
+    kind = f"hardware/{folder}"
+    path = catalogue_file(kind, slug) or catalogue_files(kind)[slug]
+    return path, shown_path(path, kind)
 
 
 @cache
 def _shipped_device(slug: str) -> Device:
     from llmplan.hardware.reading import read_device  # noqa: PLC0415 (see the module's docstring)
 
-    return read_device(_path("devices", slug), f"hardware/devices/{slug}.yaml")
+    return read_device(*_chosen("devices", slug))
 
 
 @cache
 def _shipped_node(slug: str) -> Node:
     from llmplan.hardware.reading import read_node  # noqa: PLC0415 (see the module's docstring)
 
-    return read_node(_path("nodes", slug), f"hardware/nodes/{slug}.yaml")
+    return read_node(*_chosen("nodes", slug))
 
 
 @cache

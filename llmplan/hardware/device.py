@@ -70,6 +70,8 @@ class Device:
     Attributes:
         slug: Catalogue name, the stem of its file.
         capacity_bytes: What the driver gives a process.
+        file: The file it was read from, as messages name it.
+        capacity_source: Where and when the capacity was read.
         capacity_provenance: Measured where an engine logged it, assumed where it is nvidia-smi's
             total or the marketing size.
         total_bytes: Total that nvidia-smi or its like reports.
@@ -89,6 +91,8 @@ class Device:
     aliases: tuple[str, ...]
     capacity_bytes: int
     capacity_provenance: Provenance
+    capacity_source: str
+    file: str
     total_bytes: int | None
     marketing_gb: float
     memory_type: str

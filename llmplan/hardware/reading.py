@@ -23,7 +23,8 @@ def read_device(path: Path, shown_as: str | None = None) -> Device:
     Raises:
         DocumentError: It cannot be read or holds a wrong key or value.
     """
-    return _device(path.stem, validated(load_document(path, shown_as), DeviceSpec))
+    document = load_document(path, shown_as)
+    return _device(path.stem, validated(document, DeviceSpec), document.path)
 
 
 def read_node(path: Path, shown_as: str | None = None) -> Node:
@@ -31,7 +32,7 @@ def read_node(path: Path, shown_as: str | None = None) -> Node:
     return _node(path.stem, validated(load_document(path, shown_as), NodeSpec))
 
 
-def _device(slug: str, spec: DeviceSpec) -> Device:
+def _device(slug: str, spec: DeviceSpec, file: str) -> Device:
     capacity_bytes, provenance = _capacity(spec.memory)
     return Device(
         slug=slug,
@@ -44,6 +45,8 @@ def _device(slug: str, spec: DeviceSpec) -> Device:
         aliases=spec.aliases,
         capacity_bytes=capacity_bytes,
         capacity_provenance=provenance,
+        capacity_source=_capacity_source(spec),
+        file=file,
         total_bytes=spec.memory.total_bytes,
         marketing_gb=spec.memory.marketing_gb,
         memory_type=spec.memory.type,
@@ -64,6 +67,13 @@ def _device(slug: str, spec: DeviceSpec) -> Device:
         source=spec.source,
         source_date=spec.source_date,
     )
+
+
+def _capacity_source(spec: DeviceSpec) -> str:
+    memory = spec.memory
+    if memory.capacity_source:
+        return f"{memory.capacity_source} ({memory.capacity_date})"
+    return f"{spec.source} ({spec.source_date})"
 
 
 def _capacity(memory: MemorySpec) -> tuple[int, Provenance]:

@@ -16,29 +16,35 @@ from llmplan.model.recurrent_blocks import (
     mamba2,
     rg_lru,
     rwkv6,
+    short_convolution,
 )
 from llmplan.model.softmax_blocks import attention, latent_attention
 from llmplan.ops.norm import Elementwise
 
+Branches = tuple[spec.BlockSpec, ...]
+"""Blocks that run side by side; in most layers one alone."""
 
-def layer_operators(blocks: tuple[spec.BlockSpec, ...], frame: Frame) -> Operators:
+
+def layer_operators(blocks: tuple[Branches, ...], frame: Frame) -> Operators:
     """The blocks of a layer, one after the other or side by side."""
-    if frame.norm.placement != "parallel":
-        return tuple(operator for block in blocks for operator in _block_operators(block, frame))
-    inner = tuple(operator for block in blocks for operator in operators_of(block, frame))
-    residual = Elementwise(
-        "residual", frame.precision, frame.hidden_size, float(len(blocks)), reads=1 + len(blocks)
-    )
-    return (frame.stream_norm("pre_norm"), *inner, residual)
+    if frame.norm.placement in ("parallel", "parallel_pre"):
+        blocks = (tuple(block for branches in blocks for block in branches),)
+    return tuple(operator for branches in blocks for operator in _branch_operators(branches, frame))
 
 
-def _block_operators(block: spec.BlockSpec, frame: Frame) -> Operators:
-    """A block with the norms around it and the residual sum."""
+def _branch_operators(branches: Branches, frame: Frame) -> Operators:
+    """Blocks side by side with the norms around them and the residual sum."""
     placement = frame.norm.placement
-    before = (frame.stream_norm("pre_norm"),) if placement in ("pre", "sandwich") else ()
+    norm = (frame.stream_norm("pre_norm"),)
+    own = norm if placement == "parallel_pre" else ()
+    before = norm if placement not in ("post", "parallel_pre") else ()
     after = (frame.stream_norm("post_norm"),) if placement in ("post", "sandwich") else ()
-    residual = Elementwise("residual", frame.precision, frame.hidden_size, 1.0, reads=2)
-    return (*before, *operators_of(block, frame), *after, residual)
+    inner = tuple(op for block in branches for op in (*own, *operators_of(block, frame)))
+    sums = len(branches)
+    residual = Elementwise(
+        "residual", frame.precision, frame.hidden_size, float(sums), reads=1 + sums
+    )
+    return (*before, *inner, *after, residual)
 
 
 @singledispatch
@@ -54,6 +60,7 @@ operators_of.register(spec.KdaBlock, kimi_delta_attention)
 operators_of.register(spec.LightningBlock, lightning)
 operators_of.register(spec.MambaBlock, mamba)
 operators_of.register(spec.Mamba2Block, mamba2)
+operators_of.register(spec.ShortConvolutionBlock, short_convolution)
 operators_of.register(spec.RgLruBlock, rg_lru)
 operators_of.register(spec.Rwkv6Block, rwkv6)
 operators_of.register(spec.MlpBlock, mlp)

@@ -2,19 +2,24 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llmplan.documents import load_document, shipped_folder
+from llmplan.catalogs import catalogue_file, catalogue_files, is_shipped, shown_path
+from llmplan.documents import load_document
 from llmplan.errors import DocumentError, InputError, UnknownNameError, printable
+from llmplan.model.aliases import Reading, readings, short_name
 from llmplan.model.check import check_spec
 from llmplan.model.compile import compile_spec
 from llmplan.model.compiled import Model
 from llmplan.model.spec import ModelSpec
+from llmplan.ops.precision import LINEAR_ROLES
 from llmplan.validation import validated
 
 SPEC_SUFFIXES: Final = (".yaml", ".yml")
 _LATER_SUFFIXES: Final = (".safetensors", ".gguf")
+KIND: Final = "specs"
 _HUB_ID: Final = re.compile(r"^ *- ([\w.-]+/[\w.-]+)$", re.MULTILINE)
 _NEXT_STEP: Final = (
     "`llmplan models` lists them; docs/add-a-model.md says how to add one as a YAML file."
@@ -29,9 +34,64 @@ def load_model(name: str | Path) -> Model:
         DocumentError: The spec cannot be read or contradicts itself.
     """
     text = str(name)
+    if text.endswith(SPEC_SUFFIXES):
+        return load_spec(Path(text))
     if text.endswith(".json"):
         return load_config(Path(text))
-    return load_spec(_spec_path(text), text)
+    if text.endswith(_LATER_SUFFIXES):
+        shown = printable(text)
+        raise InputError(f"'{shown}' cannot be read yet: give a spec (.yaml) or a config.json.")
+    found = _found(text.strip())
+    if found is None:
+        known = (*model_names(), *dict(_hub_ids()))
+        raise UnknownNameError("model", text, known, _NEXT_STEP)
+    return load_spec(found.path, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a name leads.
+
+    Attributes:
+        path: The spec.
+        hub_id: The id of the spec that was matched, in lower case; empty for a catalogue name.
+        reading: How the name was read where it is no id of the catalogue itself.
+        asked: The name as given.
+    """
+
+    path: Path
+    hub_id: str = ""
+    reading: Reading | None = None
+    asked: str = ""
+
+    @property
+    def remark(self) -> tuple[str, ...]:
+        """What was assumed, to be said wherever the model is used."""
+        if self.reading is None:
+            own = not is_shipped(self.path, KIND)
+            return (f"{self.path.stem} is read from {self.path}.",) if own else ()
+        name, base = printable(self.asked), self.path.stem
+        return (f"{name} is read as {base}{self.reading.remark}; `llmplan verify` compares files.",)
+
+
+def _found(asked: str) -> Found | None:
+    wanted = asked.lower()
+    if re.fullmatch(r"[a-z0-9._-]+", wanted):
+        direct = catalogue_file(KIND, wanted) or catalogue_files(KIND).get(wanted)
+        if direct:
+            return Found(direct)
+    hub_ids = dict(_hub_ids())
+    if wanted in hub_ids:
+        return Found(hub_ids[wanted], wanted)
+    if "/" not in wanted:
+        return None
+    by_short_name = {short_name(hub_id): hub_id for hub_id in reversed(hub_ids)}
+    for reading in readings(wanted):
+        base = reading.base.removeprefix("meta-")
+        if base in by_short_name:
+            hub_id = by_short_name[base]
+            return Found(hub_ids[hub_id], hub_id, reading, asked)
+    return None
 
 
 def load_config(path: Path) -> Model:
@@ -45,61 +105,42 @@ def load_config(path: Path) -> Model:
     return compile_spec(*import_config(path))
 
 
-def load_spec(path: Path, called: str = "") -> Model:
-    """The model that the spec file ``path`` describes, or its variant with the hub id ``called``.
+def load_spec(path: Path, found: Found | None = None) -> Model:
+    """The model that the spec file ``path`` describes, as ``found`` under another name.
 
     Raises:
         DocumentError: The file cannot be read or contradicts itself.
     """
-    document = load_document(path, _shown(path))
+    document = load_document(path, shown_path(path, KIND))
     spec = validated(document, ModelSpec)
-    if path.parent == shipped_folder("specs") and spec.name != path.stem:
+    if is_shipped(path, KIND) and spec.name != path.stem:
         raise document.error(f"must equal the file's name, {path.stem}.", ("name",))
     check_spec(spec, document)
-    return compile_spec(with_variant(spec, called), document)
+    if found is None:
+        return compile_spec(spec, document)
+    return compile_spec(as_found(spec, found), document, found.remark)
 
 
-def with_variant(spec: ModelSpec, called: str) -> ModelSpec:
-    """The spec with the context of its variant ``called``; unchanged for any other name."""
+def as_found(spec: ModelSpec, found: Found) -> ModelSpec:
+    """The spec with the context of the variant that was found, and the format its name says."""
+    update: dict[str, object] = {}
     for variant in spec.variants:
-        if called.strip().lower() in (hub_id.lower() for hub_id in variant.hf_ids):
-            context = variant.max_position_embeddings
-            return spec.model_copy(update={"max_position_embeddings": context})
-    return spec
+        if found.hub_id in (hub_id.lower() for hub_id in variant.hf_ids):
+            update["max_position_embeddings"] = variant.max_position_embeddings
+    if found.reading and found.reading.formats:
+        linear = dict.fromkeys(LINEAR_ROLES, found.reading.formats)
+        update["precision"] = {**spec.precision, **linear}
+    return spec.model_copy(update=update) if update else spec
 
 
 def spec_paths() -> tuple[Path, ...]:
     """The spec files of the catalogue, by name."""
-    return tuple(sorted(shipped_folder("specs").glob("*.yaml"), key=lambda path: path.stem))
+    return tuple(catalogue_files(KIND).values())
 
 
 def model_names() -> tuple[str, ...]:
     """The names of the catalogue."""
     return tuple(path.stem for path in spec_paths())
-
-
-def _shown(path: Path) -> str:
-    folder = shipped_folder("specs")
-    return f"specs/{path.name}" if path.parent == folder else str(path)
-
-
-def _spec_path(name: str) -> Path:
-    if name.endswith(SPEC_SUFFIXES):
-        return Path(name)
-    if name.endswith(_LATER_SUFFIXES):
-        raise InputError(
-            f"'{printable(name)}' cannot be read: this version reads model specs (.yaml) and "
-            "config.json files."
-        )
-    wanted = name.strip().lower()
-    if re.fullmatch(r"[a-z0-9._-]+", wanted):
-        direct = shipped_folder("specs") / f"{wanted}.yaml"
-        if direct.is_file():
-            return direct
-    aliases = dict(_hub_ids())
-    if wanted in aliases:
-        return aliases[wanted]
-    raise UnknownNameError("model", name, (*model_names(), *aliases), _NEXT_STEP)
 
 
 def _hub_ids() -> Iterator[tuple[str, Path]]:
@@ -121,5 +162,7 @@ def check_hub_ids() -> None:
     seen: dict[str, Path] = {}
     for hub_id, path in _hub_ids():
         if hub_id in seen:
-            raise DocumentError(f"{hub_id} stands in {seen[hub_id].name} as well.", _shown(path))
+            raise DocumentError(
+                f"{hub_id} stands in {seen[hub_id].name} as well.", shown_path(path, KIND)
+            )
         seen[hub_id] = path

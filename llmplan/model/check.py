@@ -25,6 +25,7 @@ def check_spec(model: spec.ModelSpec, document: Document) -> None:
 def faults(model: spec.ModelSpec) -> Iterator[Fault]:
     """All contradictions of a spec, in reading order."""
     yield from _precision_faults(model)
+    yield from _head_and_norm_faults(model)
     yield from _stack_faults(model.blocks, model.layers, model.num_hidden_layers, ())
     if model.mtp:
         yield from _name_faults(model.mtp.blocks, model.blocks, ("mtp", "blocks"))
@@ -42,14 +43,30 @@ def _projector_faults(model: spec.ModelSpec) -> Iterator[Fault]:
     """Each matrix takes what the one before it gives; the last one gives the decoder's width."""
     if model.projector and not model.vision:
         yield ("projector",), "stands without a vision tower."
+    yield from _chain_faults(model.projector, model.hidden_size, ("projector",))
+    if model.deepstack:
+        if not model.projector:
+            yield ("deepstack",), "stands without a projector."
+        at = ("deepstack", "projector")
+        yield from _chain_faults(model.deepstack.projector, model.hidden_size, at)
+
+
+def _chain_faults(chain: spec.Projector, hidden_size: int, at: KeyPath) -> Iterator[Fault]:
     given = None
-    for index, item in enumerate(model.projector):
+    for index, item in enumerate(chain):
         into = item.in_features if isinstance(item, spec.ProjectorLinear) else item.width
-        if given and into != given and isinstance(model.projector[index - 1], spec.ProjectorLinear):
-            yield ("projector", index), f"takes {into} features, but gets {given}."
+        if given and into != given and isinstance(chain[index - 1], spec.ProjectorLinear):
+            yield (*at, index), f"takes {into} features, but gets {given}."
         given = item.out_features if isinstance(item, spec.ProjectorLinear) else item.width
-    if given and given != model.hidden_size:
-        yield ("projector",), f"gives {given} features, but hidden_size is {model.hidden_size}."
+    if given and given != hidden_size:
+        yield at, f"gives {given} features, but hidden_size is {hidden_size}."
+
+
+def _head_and_norm_faults(model: spec.ModelSpec) -> Iterator[Fault]:
+    if model.lm_head_bias and model.tie_word_embeddings:
+        yield ("lm_head_bias",), "stands beside tie_word_embeddings; only a head of its own has it."
+    if model.norm.bias and not model.norm.weight:
+        yield ("norm", "bias"), "stands without a weight."
 
 
 def _precision_faults(model: spec.ModelSpec) -> Iterator[Fault]:
@@ -85,16 +102,18 @@ def _run_faults(run: spec.LayerRun, blocks: Blocks, at: KeyPath) -> Iterator[Fau
         yield from _run_faults(inner, blocks, (*at, "pattern", index))
 
 
-def _name_faults(names: tuple[str, ...], blocks: Blocks, at: KeyPath) -> Iterator[Fault]:
+def _name_faults(names: spec.LayerBlocks, blocks: Blocks, at: KeyPath) -> Iterator[Fault]:
     for index, name in enumerate(names):
-        if name not in blocks:
+        if not isinstance(name, str):
+            yield from _name_faults(name, blocks, (*at, index))
+        elif name not in blocks:
             nearest = nearest_names(name, blocks, most=1)
             hint = f"Did you mean {nearest[0]}?" if nearest else f"Known: {', '.join(blocks)}."
             yield (*at, index), f"unknown block '{name}'. {hint}"
 
 
 def _unused_faults(model: spec.ModelSpec) -> Iterator[Fault]:
-    used = set(used_blocks(model.layers)) | set(model.mtp.blocks if model.mtp else ())
+    used = set(used_blocks(model.layers)) | set(_flat(model.mtp.blocks) if model.mtp else ())
     for name in model.blocks:
         if name not in used:
             yield ("blocks", name), "is used by no layer; remove it or name it in layers."
@@ -103,8 +122,13 @@ def _unused_faults(model: spec.ModelSpec) -> Iterator[Fault]:
 def used_blocks(runs: Iterable[spec.LayerRun]) -> Iterator[str]:
     """Names of the blocks that runs refer to."""
     for run in runs:
-        yield from run.blocks or ()
+        yield from _flat(run.blocks or ())
         yield from used_blocks(run.pattern or ())
+
+
+def _flat(names: spec.LayerBlocks) -> Iterator[str]:
+    for name in names:
+        yield from (name,) if isinstance(name, str) else name
 
 
 def layer_count(run: spec.LayerRun) -> int:
@@ -129,6 +153,8 @@ def _attention(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
     yield from _not_divisible("num_attention_heads", heads, "num_key_value_heads", kv_heads)
     if block.rotary_dim is not None and block.rotary_dim > block.head_dim:
         yield "rotary_dim", f"{block.rotary_dim} is more than head_dim {block.head_dim}."
+    if block.qk_norm_bias and block.qk_norm != "head":
+        yield "qk_norm_bias", "needs qk_norm: head."
     if block.sliding_window and block.attention_chunk_size:
         yield "attention_chunk_size", "stands beside sliding_window; a layer has one of them."
 

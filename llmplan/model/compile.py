@@ -9,18 +9,26 @@ from llmplan.model.blocks import layer_operators
 from llmplan.model.compiled import Component, Identity, Layer, Model, Part
 from llmplan.model.frame import Frame, Width
 from llmplan.ops.base import Operator
-from llmplan.ops.embedding import Embedding, LearnedVectors, TiedHead
+from llmplan.ops.embedding import Embedding, LearnedVectors, PositionTable, TiedHead
 from llmplan.ops.linear import Linear, Split, Tokens
 from llmplan.ops.norm import Norm
 from llmplan.ops.precision import Precision, Role
 
 
-def compile_spec(model: spec.ModelSpec, document: Document) -> Model:
-    """The operators of a spec that ``check_spec`` has passed."""
+def compile_spec(
+    model: spec.ModelSpec, document: Document, assumptions: tuple[str, ...] = ()
+) -> Model:
+    """The operators of a spec that ``check_spec`` has passed.
+
+    Args:
+        model: The spec.
+        document: Its file.
+        assumptions: What was assumed to come to it, to be said wherever the model is used.
+    """
     frame = Frame(model.hidden_size, model.norm, native_precision(model))
     optional = (_mtp(model, frame), _vision(model, frame), _projector(model, frame))
     return Model(
-        _identity(model, document),
+        _identity(model, document, assumptions),
         model.max_position_embeddings,
         (_decoder(model, frame), *(c for c in optional if c is not None)),
     )
@@ -32,7 +40,7 @@ def native_precision(model: spec.ModelSpec) -> Precision:
     return Precision().with_roles(stated)
 
 
-def _identity(model: spec.ModelSpec, document: Document) -> Identity:
+def _identity(model: spec.ModelSpec, document: Document, assumptions: tuple[str, ...]) -> Identity:
     revision = f", revision {model.source.revision}" if model.source.revision else ""
     source = f"{model.source.config}{revision} ({model.source.date}, {model.source.confidence})"
     return Identity(
@@ -45,6 +53,7 @@ def _identity(model: spec.ModelSpec, document: Document) -> Identity:
         model.release_date,
         source,
         model.notes,
+        assumptions,
         document,
     )
 
@@ -57,13 +66,21 @@ def _decoder(model: spec.ModelSpec, frame: Frame) -> Component:
         model.hidden_size,
         is_tied=model.tie_word_embeddings,
     )
-    first = (frame.stream_norm("embedding_norm"),) if model.embedding_norm else ()
     return Component(
         Part.DECODER,
-        (table, *first),
+        (table, *_after_the_table(model, frame)),
         _layers(model.blocks, model.layers, frame),
         (_final_norm(frame, Tokens.LAST), _head(model, frame)),
     )
+
+
+def _after_the_table(model: spec.ModelSpec, frame: Frame) -> Iterator[Operator]:
+    if model.num_positions:
+        yield PositionTable(
+            "embed_positions", frame.precision, model.num_positions, model.hidden_size
+        )
+    if model.embedding_norm:
+        yield frame.stream_norm("embedding_norm")
 
 
 def _final_norm(frame: Frame, tokens: Tokens) -> Norm:
@@ -72,6 +89,7 @@ def _final_norm(frame: Frame, tokens: Tokens) -> Norm:
         frame.precision,
         frame.hidden_size,
         kind=frame.norm.kind,
+        has_weight=frame.norm.weight,
         has_bias=frame.norm.bias,
         tokens=tokens,
     )
@@ -86,6 +104,7 @@ def _head(model: spec.ModelSpec, frame: Frame) -> Operator:
         model.hidden_size,
         model.vocab_size,
         Role.HEAD,
+        has_bias=model.lm_head_bias,
         split=Split.VOCABULARY,
         split_units=model.vocab_size,
         tokens=Tokens.LAST,
@@ -96,15 +115,28 @@ def _head(model: spec.ModelSpec, frame: Frame) -> Operator:
 def _layers(
     blocks: dict[str, spec.BlockSpec], runs: Iterable[spec.LayerRun], frame: Frame
 ) -> tuple[Layer, ...]:
-    layers: dict[tuple[str, ...], Layer] = {}
+    layers: dict[spec.LayerBlocks, Layer] = {}
     for names in _block_names(runs):
         if names not in layers:
-            operators = layer_operators(tuple(blocks[name] for name in names), frame)
-            layers[names] = Layer("+".join(names), operators)
+            shown = "+".join(name for branches in _branches(names) for name in branches)
+            layers[names] = Layer(shown, _layer_operators(names, blocks, frame))
     return tuple(layers[names] for names in _block_names(runs))
 
 
-def _block_names(runs: Iterable[spec.LayerRun]) -> Iterator[tuple[str, ...]]:
+def _layer_operators(
+    names: spec.LayerBlocks, blocks: dict[str, spec.BlockSpec], frame: Frame
+) -> tuple[Operator, ...]:
+    branches = tuple(tuple(blocks[name] for name in names) for names in _branches(names))
+    return layer_operators(branches, frame)
+
+
+def _branches(names: spec.LayerBlocks) -> Iterator[tuple[str, ...]]:
+    """Names that run side by side; a name by itself is one branch."""
+    for name in names:
+        yield (name,) if isinstance(name, str) else name
+
+
+def _block_names(runs: Iterable[spec.LayerRun]) -> Iterator[spec.LayerBlocks]:
     for run in runs:
         for _ in range(run.count):
             if run.blocks is not None:
@@ -129,7 +161,7 @@ def _mtp(model: spec.ModelSpec, frame: Frame) -> Component | None:
             0, Embedding("embed_tokens", frame.precision, model.vocab_size, D, is_tied=False)
         )
     head = (_head(model, frame),) if model.mtp.own_head else ()
-    blocks = layer_operators(tuple(model.blocks[name] for name in model.mtp.blocks), frame)
+    blocks = _layer_operators(model.mtp.blocks, model.blocks, frame)
     module = Layer("mtp", (*own, *blocks, _final_norm(frame, Tokens.ALL), *head))
     return Component(Part.MTP, (), (module,) * model.mtp.num_nextn_predict_layers, ())
 
@@ -167,14 +199,27 @@ def _vision(model: spec.ModelSpec, frame: Frame) -> Component | None:
 def _projector(model: spec.ModelSpec, frame: Frame) -> Component | None:
     if not model.projector:
         return None
-    operators = tuple(_projector_operator(item, index, frame.precision)
-                      for index, item in enumerate(model.projector))  # fmt: skip
-    return Component(Part.PROJECTOR, operators, (), ())
+    chain = _projector_operators(model.projector, "projector", frame.precision)
+    if model.deepstack is None:
+        return Component(Part.PROJECTOR, chain, (), ())
+    inner = _projector_operators(model.deepstack.projector, "deepstack", frame.precision)
+    return Component(
+        Part.PROJECTOR, chain, (Layer("deepstack", inner),) * model.deepstack.count, ()
+    )
+
+
+def _projector_operators(
+    items: spec.Projector, where: str, precision: Precision
+) -> tuple[Operator, ...]:
+    return tuple(
+        _projector_operator(item, f"{where}.{index}", precision) for index, item in enumerate(items)
+    )
 
 
 def _projector_operator(
-    item: spec.ProjectorLinear | spec.ProjectorNorm, index: int, precision: Precision
+    item: spec.ProjectorLinear | spec.ProjectorNorm, where: str, precision: Precision
 ) -> Operator:
+    index = where.rpartition(".")[2]
     if isinstance(item, spec.ProjectorNorm):
         return Norm(
             f"norm_{index}",
@@ -183,7 +228,7 @@ def _projector_operator(
             kind=item.norm,
             has_bias=item.bias,
             role=Role.PROJECTOR,
-            label=f"projector.{index}.width",
+            label=f"{where}.width",
         )
     return Linear(
         f"linear_{index}",
@@ -192,5 +237,5 @@ def _projector_operator(
         item.out_features,
         Role.PROJECTOR,
         has_bias=item.bias,
-        labels=(f"projector.{index}.out_features", f"projector.{index}.in_features"),
+        labels=(f"{where}.out_features", f"{where}.in_features"),
     )

@@ -84,6 +84,7 @@ class Identity:
 
     Attributes:
         variants: Ids of siblings with another published context, and that context.
+        assumptions: What was assumed from the name that was asked for.
         document: The spec file, which knows the line of every key.
     """
 
@@ -96,6 +97,7 @@ class Identity:
     release_date: str | None
     source: str
     notes: tuple[str, ...]
+    assumptions: tuple[str, ...]
     document: Document
 
 

@@ -1,16 +1,20 @@
 """Dense networks, mixtures of experts and RWKV's channel mixing as operators."""
 
+from functools import partial
 from typing import Final
 
 from llmplan.model import spec
 from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.moe import Experts, Router
-from llmplan.ops.norm import GATE_FLOPS, Elementwise
+from llmplan.ops.norm import GATE_FLOPS, Elementwise, LearnedActivation
 from llmplan.ops.precision import Role
 from llmplan.ops.ssm import TokenShift
 
-ACTIVATION_FLOPS: Final = {"silu": 4.0, "gelu": 8.0, "relu": 1.0, "relu2": 2.0}
-"""Vector FLOPs of one activation: exp, add, divide, multiply for silu; the tanh form for gelu."""
+ACTIVATION_FLOPS: Final = {"silu": 4.0, "gelu": 8.0, "relu": 1.0, "relu2": 2.0, "xielu": 6.0}
+"""Vector FLOPs of one activation: exp, add, divide, multiply for silu; the tanh form for gelu;
+expm1, subtract, two products, a sum and the choice of branch for xielu."""
+LEARNED_SCALARS: Final = {"xielu": 2}
+"""Scalars that an activation stores: alpha_p and alpha_n of xIELU (Huang and Schlag 2024)."""
 
 
 def channel_mix(block: spec.Rwkv6ChannelMixBlock, frame: Frame) -> Operators:
@@ -44,11 +48,13 @@ def _feed_forward(
     """Gate (where gated), up, activation and down of a dense or shared network."""
     prefix = "shared_experts." if role is Role.SHARED_EXPERTS else ""
     flops = ACTIVATION_FLOPS[block.hidden_act] + block.gated
+    scalars = LEARNED_SCALARS.get(block.hidden_act, 0)
+    activation = partial(LearnedActivation, scalars=scalars) if scalars else Elementwise
     gate = (frame.column(f"{prefix}gate_proj", width, role, bias=bias),) if block.gated else ()
     return (
         *gate,
         frame.column(f"{prefix}up_proj", width, role, bias=bias),
-        Elementwise(
+        activation(
             f"{prefix}activation",
             frame.precision,
             width.size,
@@ -83,6 +89,7 @@ def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
             block.num_experts_per_tok,
             is_gated=block.gated,
             has_bias=block.expert_bias,
+            label="moe_latent_size" if block.moe_latent_size else "hidden_size",
         ),
         *out_of,
         *_shared_experts(block, frame),

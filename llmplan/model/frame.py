@@ -38,6 +38,7 @@ class Frame:
             self.precision,
             self.hidden_size,
             kind=self.norm.kind,
+            has_weight=self.norm.weight,
             has_bias=self.norm.bias,
             role=self.role(Role.NORM),
         )

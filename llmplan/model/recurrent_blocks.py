@@ -59,7 +59,6 @@ def kimi_delta_attention(block: spec.KdaBlock, frame: Frame) -> Operators:
     H, h = block.num_heads, block.head_dim
     precision = frame.precision
     heads = Width(H * h, "num_heads x head_dim", H)
-    rank = (h, "head_dim")
     return (
         *(frame.column(f"{name}_proj", heads, Role.ATTENTION) for name in "qkv"),
         *(
@@ -74,8 +73,7 @@ def kimi_delta_attention(block: spec.KdaBlock, frame: Frame) -> Operators:
             )
             for name in "qkv"
         ),
-        frame.column("f_a_proj", Width(*rank), Role.STATE),
-        frame.between("f_b_proj", rank, heads, Role.STATE),
+        *_kda_gate("f", block, frame),
         frame.column("b_proj", Width(H, "num_heads", H), Role.STATE),
         DeltaRule(
             "delta_rule",
@@ -87,11 +85,22 @@ def kimi_delta_attention(block: spec.KdaBlock, frame: Frame) -> Operators:
             decay_per_channel=True,
             labels=("num_heads", "head_dim", "head_dim"),
         ),
-        frame.column("g_a_proj", Width(*rank), Role.STATE),
-        frame.between("g_b_proj", rank, heads, Role.STATE),
+        *_kda_gate("g", block, frame),
         Norm("o_norm", precision, h, H, label="head_dim"),
         Elementwise("gate", precision, H * h, GATE_FLOPS, 2, split_units=H),
         frame.row("o_proj", heads, Role.ATTENTION),
+    )
+
+
+def _kda_gate(name: str, block: spec.KdaBlock, frame: Frame) -> Operators:
+    """Projection of the decay or of the output gate, in two steps or in one."""
+    H, h = block.num_heads, block.head_dim
+    heads, rank = Width(H * h, "num_heads x head_dim", H), (h, "head_dim")
+    if not block.low_rank_gates:
+        return (frame.column(f"{name}_proj", heads, Role.ATTENTION),)
+    return (
+        frame.column(f"{name}_a_proj", Width(*rank), Role.STATE),
+        frame.between(f"{name}_b_proj", rank, heads, Role.STATE),
     )
 
 
@@ -154,7 +163,11 @@ def mamba(block: spec.MambaBlock, frame: Frame) -> Operators:
             labels=(channels.label, "conv_kernel"),
         ),
         low_rank,
-        *(Norm(name, precision, n, label=of) for name, n, of in norms if block.inner_norms),
+        *(
+            Norm(name, precision, width, has_weight=block.inner_norm_weights, label=of)
+            for name, width, of in norms
+            if block.inner_norms
+        ),
         frame.between("dt_proj", into, channels, Role.ATTENTION, bias=True),
         Mamba1Scan("scan", precision, inner, state),
         frame.row("out_proj", channels, Role.ATTENTION, bias=block.use_bias),
@@ -187,9 +200,24 @@ def mamba2(block: spec.Mamba2Block, frame: Frame) -> Operators:
             labels=(bc.label, "conv_kernel"),
         ),
         Mamba2Scan("scan", precision, H, block.head_dim, G, block.state_size),
-        Norm("norm", precision, inner, label=output.label),
+        *((Norm("norm", precision, inner, label=output.label),) * block.gated_norm),
         Elementwise("gate", precision, inner, GATE_FLOPS, 2, split_units=H),
         frame.row("out_proj", output, Role.ATTENTION, bias=bias),
+    )
+
+
+def short_convolution(block: spec.ShortConvolutionBlock, frame: Frame) -> Operators:
+    """A convolution between two gates, over the width of the stream."""
+    D, precision, bias = frame.hidden_size, frame.precision, block.conv_bias
+    width = Width(D, "hidden_size", D)
+    return (
+        frame.column("in_proj", Width(3 * D, "3 x hidden_size", D), Role.ATTENTION, bias=bias),
+        Elementwise("gate_b", precision, D, 1.0, 2, split_units=D),
+        ShortConvolution(
+            "conv", precision, D, block.conv_kernel, bias, D, labels=(width.label, "conv_kernel")
+        ),
+        Elementwise("gate_c", precision, D, 1.0, 2, split_units=D),
+        frame.row("out_proj", width, Role.ATTENTION, bias=bias),
     )
 
 

@@ -1,5 +1,7 @@
 """Softmax attention and latent attention as operators."""
 
+from functools import partial
+
 from llmplan.model import spec
 from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.attention import Attention, Mask
@@ -67,13 +69,16 @@ def _qk_norms(block: spec.AttentionBlock, frame: Frame) -> Operators:
 def _qk_norm(
     block: spec.AttentionBlock, frame: Frame, name: str, heads: int, heads_label: str
 ) -> Norm:
-    """One norm over all heads at once, or one shared by the heads, with or without a weight."""
-    role, h = frame.role(Role.NORM), block.head_dim
+    """One norm over all heads at once, or one a head: of its own, shared, or without a weight."""
+    role, h, both = frame.role(Role.NORM), block.head_dim, f"{heads_label} x head_dim"
+    norm = partial(Norm, name, frame.precision, role=role)
     if block.qk_norm == "full":
-        label = f"{heads_label} x head_dim"
-        return Norm(name, frame.precision, heads * h, role=role, label=label)
-    learned = block.qk_norm == "head"
-    return Norm(name, frame.precision, h, heads, has_weight=learned, role=role, label="head_dim")
+        return norm(heads * h, label=both)
+    if block.qk_norm == "each_head":
+        return norm(h, heads, kind=frame.norm.kind, weight_width=heads * h, label=both)
+    bias, learned = block.qk_norm_bias, block.qk_norm == "head"
+    kind = NormKind.LAYER if bias else NormKind.RMS
+    return norm(h, heads, kind=kind, has_weight=learned, has_bias=bias, label="head_dim")
 
 
 def _rotary(block: spec.AttentionBlock, frame: Frame) -> Operators:
@@ -89,7 +94,9 @@ def _rotary(block: spec.AttentionBlock, frame: Frame) -> Operators:
     )
 
 
-def _output_gate(block: spec.AttentionBlock, frame: Frame, output: Width) -> Operators:
+def _output_gate(
+    block: spec.AttentionBlock | spec.MlaBlock, frame: Frame, output: Width
+) -> Operators:
     if block.output_gate == "none":
         return ()
     heads = block.num_attention_heads
@@ -126,6 +133,7 @@ def latent_attention(block: spec.MlaBlock, frame: Frame) -> Operators:
             block.v_head_dim,
             block.indexer.index_topk if block.indexer else 0,
         ),
+        *_output_gate(block, frame, output),
         frame.row("o_proj", output, Role.ATTENTION),
     )
 

@@ -53,9 +53,11 @@ class NormSpec(Strict):
     """rmsnorm or layernorm."""
     bias: Flag = False
     """Whether each norm has a bias beside its weight."""
-    placement: Literal["pre", "post", "sandwich", "parallel"] = "pre"
+    weight: Flag = True
+    """False where the norms of the stream have no parameters (OLMo 1, nanochat)."""
+    placement: Literal["pre", "post", "sandwich", "parallel", "parallel_pre"] = "pre"
     """Before each block, after it (inside the residual branch), both, or one for all blocks of a
-    layer, which then run side by side."""
+    layer, which then run side by side; parallel_pre runs them side by side, each after its own."""
 
 
 class AttentionBlock(Strict):
@@ -75,8 +77,11 @@ class AttentionBlock(Strict):
     """Biases on the query, key and value projections."""
     o_proj_bias: Flag = False
     """Bias on the output projection."""
-    qk_norm: Literal["none", "head", "full", "l2"] = "none"
-    """Norm of queries and keys: per head, over the full width, or per head without weights (l2)."""
+    qk_norm: Literal["none", "head", "each_head", "full", "l2"] = "none"
+    """Norm of queries and keys: per head with one shared weight (head) or a weight for each
+    (each_head), over the full width, or per head without weights (l2)."""
+    qk_norm_bias: Flag = False
+    """A bias beside that shared weight, as in a LayerNorm (Persimmon)."""
     output_gate: Literal["none", "elementwise", "head"] = "none"
     """Gate on the attention output: one value an element, or one a head."""
     rotary_dim: Annotated[int, Field(ge=0, le=10_000, strict=True)] | None = None
@@ -123,6 +128,8 @@ class MlaBlock(Strict):
     """Head width of values."""
     rotary: Flag = True
     """False where the positional part is not rotated (Kimi Linear)."""
+    output_gate: Literal["none", "head"] = "none"
+    """Gate on the attention output, one value a head (Ling 3.0)."""
     indexer: IndexerSpec | None = None
     """Sparse attention on top."""
 
@@ -155,6 +162,8 @@ class KdaBlock(Strict):
     """Width of a head."""
     short_conv_kernel_size: SmallCount
     """Taps of the three short convolutions."""
+    low_rank_gates: Flag = True
+    """False where decay and output gate are projected in one step (Ling 3.0)."""
 
 
 class LightningBlock(Strict):
@@ -191,6 +200,8 @@ class MambaBlock(Strict):
     """Bias on the convolution."""
     inner_norms: Flag = False
     """Norms on step size, B and C (Jamba)."""
+    inner_norm_weights: Flag = True
+    """False where these norms have no weights (Falcon Mamba)."""
 
 
 class Mamba2Block(Strict):
@@ -212,6 +223,19 @@ class Mamba2Block(Strict):
     """Biases on the in and out projections."""
     use_conv_bias: Flag = True
     """Bias on the convolution."""
+    gated_norm: Flag = True
+    """A norm over the gated output (not in Falcon-H1)."""
+
+
+class ShortConvolutionBlock(Strict):
+    """Gated short convolution (LFM2)."""
+
+    kind: Literal["short_convolution"]
+    """short_convolution"""
+    conv_kernel: SmallCount
+    """Taps of the short convolution."""
+    conv_bias: Flag = False
+    """Biases on the convolution and on the in and out projections."""
 
 
 class RgLruBlock(Strict):
@@ -249,8 +273,8 @@ class MlpBlock(Strict):
     """mlp"""
     intermediate_size: Count
     """Inner width of one branch."""
-    hidden_act: Literal["silu", "gelu", "relu", "relu2"] = "silu"
-    """Activation."""
+    hidden_act: Literal["silu", "gelu", "relu", "relu2", "xielu"] = "silu"
+    """Activation; xielu learns two scalars a layer (Apertus)."""
     gated: Flag = True
     """Three matrices (gate, up, down) instead of two."""
     mlp_bias: Flag = False
@@ -305,6 +329,7 @@ BlockSpec = Annotated[
     | LightningBlock
     | MambaBlock
     | Mamba2Block
+    | ShortConvolutionBlock
     | RgLruBlock
     | Rwkv6Block
     | MlpBlock
@@ -314,7 +339,8 @@ BlockSpec = Annotated[
 ]
 
 
-LayerBlocks = Annotated[tuple[BlockName, ...], Field(min_length=1, max_length=16)]
+SideBySide = Annotated[tuple[BlockName, ...], Field(min_length=2, max_length=16)]
+LayerBlocks = Annotated[tuple[BlockName | SideBySide, ...], Field(min_length=1, max_length=16)]
 
 
 class LayerRun(Strict):
@@ -323,7 +349,7 @@ class LayerRun(Strict):
     count: SmallCount = 1
     """How often the layer, or the whole pattern, stands here."""
     blocks: LayerBlocks | None = None
-    """The blocks of one layer, in order."""
+    """The blocks of one layer, in order; a list among them runs side by side on one norm."""
     pattern: "LayerRuns | None" = None
     """Runs that make up one period, instead of blocks."""
 
@@ -377,6 +403,15 @@ class VisionSpec(Strict):
     """Layer pattern of the tower."""
 
 
+class DeepstackSpec(Strict):
+    """Projectors beside the main one, each for the output of an inner layer of the tower."""
+
+    count: SmallCount
+    """Inner layers that are carried into the decoder, each with its own projector."""
+    projector: "Projector"
+    """What one of them is made of."""
+
+
 class ProjectorLinear(Strict):
     """A matrix between tower and decoder."""
 
@@ -401,6 +436,9 @@ class ProjectorNorm(Strict):
     """rmsnorm or layernorm."""
     bias: Flag = False
     """Whether there is a bias."""
+
+
+Projector = tuple[Annotated[ProjectorLinear | ProjectorNorm, Field(discriminator="kind")], ...]
 
 
 class Source(Strict):
@@ -456,6 +494,10 @@ class ModelSpec(Strict):
     """Rows of the input table, padding included."""
     tie_word_embeddings: Flag
     """Whether the output head is the input table."""
+    lm_head_bias: Flag = False
+    """A bias on an output head of its own (GPT-J, Phi)."""
+    num_positions: Count | None = None
+    """Learned position vectors that stand beside the input table; absent without such a table."""
     norm: NormSpec = NormSpec()
     """Norms of the residual stream."""
     embedding_norm: Flag = False
@@ -470,10 +512,10 @@ class ModelSpec(Strict):
     """Multi-token-prediction modules."""
     vision: VisionSpec | None = None
     """Vision tower."""
-    projector: tuple[
-        Annotated[ProjectorLinear | ProjectorNorm, Field(discriminator="kind")], ...
-    ] = ()
+    projector: Projector = ()
     """What carries vision features into the decoder."""
+    deepstack: DeepstackSpec | None = None
+    """Projectors of inner layers of the tower (Qwen3-VL)."""
 
 
 def model_schema() -> dict[str, Any]:

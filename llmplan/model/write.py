@@ -9,7 +9,7 @@ _GROUPS: Final = (
     ("name", "family", "hf_ids", "variants", "architecture", "source", "license", "release_date",
      "notes"),
     ("max_position_embeddings", "hidden_size", "num_hidden_layers", "vocab_size",
-     "tie_word_embeddings", "embedding_norm", "norm"),
+     "tie_word_embeddings", "lm_head_bias", "num_positions", "embedding_norm", "norm"),
     ("precision",), ("blocks",), ("layers",), ("mtp",), ("vision",), ("projector",),
 )  # fmt: skip
 
@@ -30,7 +30,7 @@ def _lines(mapping: dict[str, Any], depth: int) -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _lines(value, depth + 1)
         elif isinstance(value, list | tuple) and value and _is_short(value):
-            yield f"{indent}{key}: [{', '.join(map(_scalar, value))}]"
+            yield f"{indent}{key}: {_flow(value)}"
         elif isinstance(value, list | tuple) and value:
             yield f"{indent}{key}:"
             yield from _items(value, depth + 1)
@@ -51,7 +51,19 @@ def _items(values: list[Any] | tuple[Any, ...], depth: int) -> Iterator[str]:
 
 def _is_short(values: list[Any] | tuple[Any, ...]) -> bool:
     """Lists of block names stand on one line; lists of mappings and of ids do not."""
-    return all(isinstance(value, str) and "/" not in value and " " not in value for value in values)
+    return all(
+        _is_short(value)
+        if isinstance(value, list | tuple)
+        else isinstance(value, str) and "/" not in value and " " not in value
+        for value in values
+    )
+
+
+def _flow(value: Any) -> str:
+    """Names, or lists of names, on one line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    return _scalar(value)
 
 
 def _scalar(value: Any) -> str:

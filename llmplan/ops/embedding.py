@@ -39,6 +39,35 @@ class Embedding(Operator):
 
 
 @dataclass(frozen=True, slots=True)
+class PositionTable(Operator):
+    """Learned positions of a decoder; a token adds the row of its position.
+
+    Attributes:
+        num_positions: Rows.
+        hidden_size: Width.
+    """
+
+    num_positions: int
+    hidden_size: int
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The table."""
+        shape, labels = (self.num_positions, self.hidden_size), ("num_positions", "hidden_size")
+        return (Weight("", shape, Role.EMBEDDING, labels, (0, 1)),)
+
+    def cost(self, step: Step) -> Cost:
+        """One row read, one vector read and written, and one sum an element, for each token."""
+        elements = self.hidden_size * step.tokens
+        return Cost(
+            vector_flops=elements,
+            weight_read_bytes=elements * self.precision.embedding.bits_per_weight / 8,
+            activation_bytes=2 * self.activation_width_bytes * elements,
+            launches=1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TiedHead(Operator):
     """The output head whose matrix is the input table: no weights of its own.
 

@@ -3,7 +3,7 @@
 Symbols: D hidden size, F expert width, E experts, k experts per token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Experts(Operator):
         num_experts_per_tok: Experts a token uses (k).
         is_gated: Three matrices (gate, up, down) instead of two.
         has_bias: Each matrix of each expert has a bias (gpt-oss).
+        label: Origin of the width in and out in words of the spec's keys.
     """
 
     hidden_size: int
@@ -70,13 +71,14 @@ class Experts(Operator):
     num_experts_per_tok: int
     is_gated: bool = True
     has_bias: bool = False
+    label: str = field(default="hidden_size", compare=False)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """Stacks over experts."""
         E, F, D = self.num_experts, self.moe_intermediate_size, self.hidden_size
-        up = ("num_experts", "moe_intermediate_size", "hidden_size")
-        down = ("num_experts", "hidden_size", "moe_intermediate_size")
+        up = ("num_experts", "moe_intermediate_size", self.label)
+        down = ("num_experts", self.label, "moe_intermediate_size")
         matrices = [("up_proj", (E, F, D), up), ("down_proj", (E, D, F), down)]
         if self.is_gated:
             matrices.insert(0, ("gate_proj", (E, F, D), up))

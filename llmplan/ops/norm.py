@@ -99,3 +99,19 @@ class Elementwise(Operator):
             activation_bytes=(1 + self.reads) * self.activation_width_bytes * elements,
             launches=1.0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedActivation(Elementwise):
+    """An activation with stored scalars, which every rank holds.
+
+    Attributes:
+        scalars: How many.
+    """
+
+    scalars: int = 0
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The scalars."""
+        return (Weight("", (self.scalars,), Role.BIAS, (str(self.scalars),)),)

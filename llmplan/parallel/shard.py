@@ -13,7 +13,7 @@ from llmplan.model.compiled import Component, Model, Part
 from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator
 from llmplan.ops.conv import ShortConvolution
-from llmplan.ops.embedding import Embedding, LearnedVectors, TiedHead
+from llmplan.ops.embedding import Embedding, LearnedVectors, PositionTable, TiedHead
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.linear import Linear, Split
 from llmplan.ops.linear_attention import MatrixStateAttention
@@ -77,6 +77,7 @@ def sharded(operator: Operator, _tp: int) -> Operator:
 @sharded.register(Indexer)
 @sharded.register(TokenShift)
 @sharded.register(LearnedVectors)
+@sharded.register(PositionTable)
 def _replicated(operator: Operator, _tp: int) -> Operator:
     return operator
 
@@ -108,8 +109,8 @@ def _keep_blocks(operator: Operator, role: Role, split: tuple[int, int], tp: int
     for width, block in zip(split, fmt.block, strict=True):
         if block > 1 and width % block:
             raise LayoutError(
-                f"tensor parallelism {tp} cuts {operator.name} into {width} columns a rank, which "
-                f"are no whole blocks of {block} of {fmt.name}."
+                f"tensor parallelism {tp} leaves {operator.name} {width} wide on a rank, which is "
+                f"no whole number of {fmt.name} blocks of {block}."
             )
 
 
@@ -126,6 +127,8 @@ def _attention(operator: Attention, tp: int) -> Attention:
 @sharded.register
 def _latent(operator: LatentAttention, tp: int) -> LatentAttention:
     heads = share(operator, operator.num_attention_heads, tp, "heads")
+    widths = operator.qk_nope_head_dim + operator.v_head_dim
+    _keep_blocks(operator, Role.ATTENTION, (heads * widths, 0), tp)
     return replace(operator, num_attention_heads=heads)
 
 

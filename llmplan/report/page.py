@@ -29,12 +29,33 @@ class Derivations:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over logarithmic axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    x_ticks: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """A title, facts as pairs, tables, derivations, and remarks at the end."""
+    """A title, facts as pairs, tables, charts, derivations, and remarks at the end."""
 
     title: str
     facts: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
     derivations: Derivations | None = None
     remarks: tuple[str, ...] = ()
 

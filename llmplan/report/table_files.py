@@ -37,6 +37,18 @@ def _models(result: schema.ModelsResult) -> list[Record]:
 
 
 @records.register
+def _compared(result: schema.CompareModelsResult) -> list[Record]:
+    return [
+        {"model": row.model, "context_tokens": context, "state_bytes": size,
+         "decode_flops_per_token": flops}
+        for row in result.growth
+        for context, size, flops in zip(
+            row.context_tokens, row.state_bytes, row.decode_flops_per_token, strict=True
+        )
+    ]  # fmt: skip
+
+
+@records.register
 def _hardware(result: schema.HardwareResult) -> list[Record]:
     rows = [*result.devices, *result.nodes, *result.dtypes]
     return [row.model_dump(mode="json") for row in rows]
@@ -77,4 +89,4 @@ def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
         elif isinstance(value, list):
             yield name, ";".join(map(str, value))
         else:
-            yield name, value
+            yield name, str(value).lower() if isinstance(value, bool) else value

@@ -8,8 +8,11 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from llmplan.report.charts import can_plot_text, chart_text
 from llmplan.report.page import Derivations, Page, Table
 
+CHART_WIDTH = 100
+"""Widest chart; a terminal may be narrower."""
 PLAIN_WIDTH = 10_000
 """Width for pipes: nothing is wrapped or cut."""
 
@@ -39,6 +42,10 @@ def render_text(page: Page, width: int | None, *, colour: bool) -> str:
     for table in page.tables:
         console.print()
         console.print(_table(table))
+    if page.charts and can_plot_text():
+        for chart in page.charts:
+            console.print()
+            console.print(Text(chart_text(chart, min(width or CHART_WIDTH, CHART_WIDTH))))
     if page.derivations:
         _print_derivations(console, page.derivations)
     for remark in page.remarks:
@@ -71,12 +78,17 @@ def _table(table: Table) -> RichTable:
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         show_edge=False,
     )
-    for column in table.columns:
+    for index, column in enumerate(table.columns):
+        longest = max((len(row[index]) for row in table.rows), default=0)
         rich_table.add_column(
-            column.name, justify="right" if column.is_number else "left", overflow="fold"
+            column.name,
+            justify="right" if column.is_number else "left",
+            overflow="fold",
+            min_width=longest if column.is_number else None,
         )
     for row in table.rows:
         rich_table.add_row(*(Text(cell) for cell in row))

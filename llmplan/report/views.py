@@ -1,11 +1,19 @@
 """Each result as a page: what is shown, in which order, with which units."""
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
-from llmplan.report.page import Column, Derivations, Page, Table, columns
+from llmplan.report.page import Chart, Column, Derivations, Line, Page, Table, columns
 from llmplan.results import schema
-from llmplan.units import GIB, format_count, format_flops, format_gib, format_tokens
+from llmplan.units import (
+    GIB,
+    format_count,
+    format_flops,
+    format_gib,
+    format_tokens,
+    format_tokens_down,
+)
 
 Inputs = dict[str, Any]
 
@@ -28,7 +36,7 @@ def _derivations(rows: list[schema.Explanation]) -> Derivations | None:
 
 @page_of.register
 def _models(result: schema.ModelsResult, inputs: Inputs) -> Page:
-    if inputs.get("model"):
+    if inputs.get("model") is not None:
         return _model_page(result.models[0])
     numbers = ("parameters", "active", "KV/token", "context")
     names = columns("model", "parameters", "active", "KV/token", "context", "attention",
@@ -44,7 +52,7 @@ def _models(result: schema.ModelsResult, inputs: Inputs) -> Page:
         )
         for row in result.models
     )
-    return Page(f"{len(rows)} models", tables=(Table("", names, rows),))
+    return Page(f"{len(rows)} model{'s' * (len(rows) != 1)}", tables=(Table("", names, rows),))
 
 
 def _model_page(row: schema.ModelRow) -> Page:
@@ -53,10 +61,10 @@ def _model_page(row: schema.ModelRow) -> Page:
         ("parameters", f"{row.parameters_total:,}"),
         ("active per token", f"{row.parameters_active:,}"),
         ("stored as published", format_gib(row.native_weights_bytes)),
-        ("attention", ", ".join(row.attention)),
+        ("token mixers", ", ".join(row.attention)),
         ("layers", ", ".join(row.layers)),
         ("context", f"{row.context_length:,} tokens"),
-        ("KV per token", f"{row.kv_bytes_per_token:,} bytes in bf16"),
+        ("KV per token", _kv_per_token(row)),
         ("licence", row.license),
         ("released", row.release_date or "not stated"),
         ("Hugging Face", ", ".join(row.hf_ids)),
@@ -64,6 +72,70 @@ def _model_page(row: schema.ModelRow) -> Page:
         ("config", row.source),
     )
     return Page(row.name, facts, remarks=tuple(row.notes))
+
+
+def _kv_per_token(row: schema.ModelRow) -> str:
+    if not row.kv_bytes_per_token:
+        return "none: state does not grow without limit"
+    return f"{row.kv_bytes_per_token:,} bytes in bf16"
+
+
+@page_of.register
+def _compared(result: schema.CompareModelsResult, _inputs: Inputs) -> Page:
+    names = tuple(row.name for row in result.models)
+    aspects: tuple[tuple[str, Callable[[schema.ModelRow], str]], ...] = (
+        ("parameters", lambda row: format_count(row.parameters_total)),
+        ("active per token", lambda row: format_count(row.parameters_active)),
+        ("stored as published", lambda row: format_gib(row.native_weights_bytes)),
+        ("token mixers", lambda row: ", ".join(row.attention)),
+        ("layers", lambda row: ", ".join(row.layers)),
+        ("context", lambda row: format_tokens(row.context_length)),
+        ("licence", lambda row: row.license),
+        ("released", lambda row: row.release_date or "not stated"),
+    )
+    heads = (Column(""), *(Column(name) for name in names))
+    rows = tuple((aspect, *(show(row) for row in result.models)) for aspect, show in aspects)
+    tables = (
+        Table("", heads, rows),
+        _growth_table("State of one request", result, "state_bytes"),
+        _growth_table("FLOPs of one decoded token", result, "decode_flops_per_token"),
+    )
+    charts = (
+        _growth_chart("State of one request", "GiB", result, "state_bytes", GIB),
+        _growth_chart("Decode", "GFLOP a token", result, "decode_flops_per_token", 1e9),
+    )
+    return Page(" and ".join(names), tables=tables, charts=charts)
+
+
+def _growth_table(title: str, result: schema.CompareModelsResult, key: str) -> Table:
+    """Every second context; beyond a model's published context in brackets."""
+    show = format_gib if key == "state_bytes" else format_flops
+    names = tuple(row.model for row in result.growth)
+    contexts = result.growth[0].context_tokens
+    rows = tuple(
+        (format_tokens(context), *(_grown(show, row, key, i) for row in result.growth))
+        for i, context in enumerate(contexts)
+        if i % 2 == 1
+    )
+    heads = columns("context", *names, numbers=("context", *names))
+    return Table(f"{title} (in brackets: beyond the published context)", heads, rows)
+
+
+def _grown(show: Callable[[float], str], row: schema.GrowthRow, key: str, index: int) -> str:
+    text = show(getattr(row, key)[index])
+    return text if row.context_tokens[index] <= row.published_context else f"({text})"
+
+
+def _growth_chart(
+    title: str, unit: str, result: schema.CompareModelsResult, key: str, scale: float
+) -> Chart:
+    lines = tuple(
+        Line(row.model, tuple(row.context_tokens), tuple(v / scale for v in getattr(row, key)))
+        for row in result.growth
+    )
+    contexts = result.growth[0].context_tokens
+    ticks = tuple((float(context), format_tokens(context)) for context in contexts[::2])
+    return Chart(title, "context in tokens", unit, lines, ticks)
 
 
 @page_of.register
@@ -155,7 +227,7 @@ def _params(result: schema.ParamsResult, _inputs: Inputs) -> Page:
     )
     table = Table("By role", columns("role", *numbers, numbers=numbers), rows)
     title = f"{result.model}: parameters"
-    return Page(title, tuple(facts), (table,), _derivations(result.explain))
+    return Page(title, tuple(facts), (table,), derivations=_derivations(result.explain))
 
 
 @page_of.register
@@ -176,7 +248,9 @@ def _flops(result: schema.FlopsResult, inputs: Inputs) -> Page:
     )
     title = f"{result.model}: FLOPs per token at {format_tokens(inputs['context'])} tokens"
     remarks = ("per token = matmul + attention + convolution; scan and vector stay apart.",)
-    return Page(title, (), (Table("", names, rows),), _derivations(result.explain), remarks)
+    tables = (Table("", names, rows),)
+    derived = _derivations(result.explain)
+    return Page(title, tables=tables, derivations=derived, remarks=remarks)
 
 
 @page_of.register
@@ -195,7 +269,7 @@ def _memory(result: schema.MemoryResult, inputs: Inputs) -> Page:
         facts.append(("on", f"{inputs['gpus']}, {result.layout}"))
         facts.append(("fits", _verdict(result, inputs)))
     title = f"{result.model}: memory"
-    return Page(title, tuple(facts), tuple(tables), _derivations(result.explain))
+    return Page(title, tuple(facts), tuple(tables), derivations=_derivations(result.explain))
 
 
 def _verdict(result: schema.MemoryResult, inputs: Inputs) -> str:
@@ -228,16 +302,24 @@ def _state_table(kv: schema.KvCache) -> Table:
 
 
 def _gpu_table(gpu: schema.PerGpu) -> Table:
-    names = columns("per GPU", "size", "provenance", numbers=("size",))
-    keys = ("capacity", "budget", "weights", "activations", "non_torch", "kv_available", "graphs",
-            "headroom")  # fmt: skip
+    names = columns("share", "size", "provenance", numbers=("size",))
+    shares = (
+        ("capacity", "capacity"),
+        ("engine may fill", "budget"),
+        ("weights", "weights"),
+        ("reserved, activations", "activations"),
+        ("reserved, libraries", "non_torch"),
+        ("left for cache and state", "kv_available"),
+        ("graphs, outside the budget", "graphs"),
+        ("headroom", "headroom"),
+    )
     rows = tuple(
         (
-            key.replace("_", " "),
+            words,
             format_gib(getattr(gpu, f"{key}_bytes")),
             gpu.provenance.get(f"{key}_bytes", "exact"),
         )
-        for key in keys
+        for words, key in shares
     )
     return Table("On each GPU", names, rows)
 
@@ -255,20 +337,27 @@ def _fit(result: schema.FitResult, inputs: Inputs) -> Page:
             row.layout or "-",
             "yes" if row.fits else "no",
             f"{row.weights_bytes_per_gpu / GIB:,.1f}" if row.weights_bytes_per_gpu else "-",
-            format_tokens(row.max_context) if row.max_context else "-",
-            *(f"{row.concurrency_at[c]:,}" if row.concurrency_at[c] else "-" for c in contexts),
+            format_tokens_down(row.max_context) if row.max_context else "-",
+            *(_requests(row.concurrency_at[c]) for c in contexts),
         )
         for row in result.deployments
     )
     asked = f"{inputs['batch']} x {_context(inputs)}, KV {inputs['kv_dtype']}"
-    tables = [Table("", names, rows), *_refusals(result), *_tries(result, inputs)]
+    tables = [Table("", names, rows)]
+    if inputs.get("model"):
+        tables += (*_refusals(result), *_tries(result))
     title = f"{inputs['gpus']}: what fits ({asked})"
-    return Page(title, (), tuple(tables), _derivations(result.explain))
+    return Page(title, tables=tuple(tables), derivations=_derivations(result.explain))
+
+
+def _requests(count: int | None) -> str:
+    """A count; a dash beyond the model's own limit."""
+    return "-" if count is None else f"{count:,}"
 
 
 def _context(inputs: Inputs) -> str:
     context = inputs["context"]
-    return f"{format_tokens(context)} tokens" if isinstance(context, int) else str(context)
+    return f"{format_tokens(context)} tokens"
 
 
 def _refusals(result: schema.FitResult) -> tuple[Table, ...]:
@@ -277,9 +366,7 @@ def _refusals(result: schema.FitResult) -> tuple[Table, ...]:
     return (Table("Why not", names, rows),) if rows else ()
 
 
-def _tries(result: schema.FitResult, inputs: Inputs) -> tuple[Table, ...]:
-    if not inputs.get("model"):
-        return ()
+def _tries(result: schema.FitResult) -> tuple[Table, ...]:
     rows = tuple(
         (t.change, t.option, t.layout, format_tokens(t.max_context), f"{t.max_concurrency:,}")
         for row in result.deployments
@@ -325,7 +412,7 @@ def _validation(result: schema.ValidationResult, inputs: Inputs) -> Page:
             row.metric,
             "-" if row.measured is None else f"{row.measured:,}",
             "-" if row.predicted is None else f"{row.predicted:,}",
-            row.status if row.error_frac is None else f"{row.error_frac:+.1e}",
+            _error(row),
             row.reason,
         )
         for row in result.rows
@@ -335,6 +422,12 @@ def _validation(result: schema.ValidationResult, inputs: Inputs) -> Page:
     return Page(f"validate {inputs['what']}", tuple(facts), (Table(title, names, rows),))
 
 
+def _error(row: schema.ValidationRow) -> str:
+    if row.error_frac is None:
+        return row.status
+    return "equal" if row.error_frac == 0 else f"{row.error_frac:+.1e}"
+
+
 def _errors(summary: schema.ValidationSummary) -> str:
     figures = (summary.median_abs_error_frac, summary.mape, summary.p90_abs_error_frac)
-    return ", ".join("-" if figure is None else f"{figure:.1e}" for figure in figures)
+    return ", ".join("-" if figure is None else f"{figure:.2g}" for figure in figures)

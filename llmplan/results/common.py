@@ -8,9 +8,10 @@ from llmplan.analyze.explain import Explained
 from llmplan.analyze.memory import EngineReserve, engine_reserve
 from llmplan.analyze.state import request_state
 from llmplan.dtypes import state_format_named
+from llmplan.errors import InputError
 from llmplan.hardware.device import GpuGroup, Status
 from llmplan.model.compiled import Model, Part
-from llmplan.parallel.precision import StateFormats
+from llmplan.parallel.precision import StateFormats, weight_formats
 from llmplan.results import schema
 from llmplan.units import Provenance, format_gib, parse_bytes, parse_tokens
 
@@ -95,17 +96,32 @@ def explanations(rows: tuple[Explained, ...]) -> list[schema.Explanation]:
     return [schema.Explanation(**asdict(row)) for row in rows]
 
 
+def check_roles(model: Model, dtype: str) -> None:
+    """Refuse a weight format for a role that the model does not have.
+
+    Raises:
+        InputError: Naming the roles that it has.
+    """
+    present = {w.role for operator, _ in model.counted() for w in operator.weights}
+    named = {item.partition("=")[0].strip() for item in dtype.split(",") if "=" in item}
+    for role in sorted({role for role, _ in weight_formats(dtype)} - present):
+        if role.value in named:
+            has = ", ".join(sorted(present))
+            raise InputError(f"{model.identity.name} has no weights of role {role.value}: {has}.")
+
+
 def context_tokens(text: str | None, most: int) -> int:
     """Tokens per request: as typed, else 8192 or the model's maximum if that is less."""
     return min(DEFAULT_CONTEXT, most) if text is None else parse_tokens(text)
 
 
-def context_warning(model: Model, context: int) -> tuple[str, ...]:
-    """A remark where the context is beyond the model."""
+def context_warnings(model: Model, context: int) -> tuple[str, ...]:
+    """What was assumed of the model's name, and a remark where the context is beyond it."""
     if context <= model.context_length:
-        return ()
+        return model.identity.assumptions
     name, most = model.identity.name, model.context_length
-    return (f"{name} is published for {most:,} tokens a request; {context:,} are beyond that.",)
+    beyond = (f"{name} is published for {most:,} tokens a request; {context:,} are beyond that.",)
+    return model.identity.assumptions + beyond
 
 
 def model_warnings(model: Model, *, mtp: bool) -> tuple[str, ...]:
@@ -150,6 +166,10 @@ def gpu_warnings(group: GpuGroup, reserve: EngineReserve) -> tuple[str, ...]:
     remarks = (
         (True, f"engine reserve: {generic} ({reserve.note})."),
         (device.capacity_provenance is Provenance.ASSUMED, assumed),
+        (
+            not device.file.startswith("hardware/"),
+            f"{device.slug} is read from {device.file}.",
+        ),
         (device.status is Status.ANNOUNCED, f"{device.slug} is announced and not available."),
     )
     return tuple(text for applies, text in remarks if applies)

@@ -24,16 +24,19 @@ from llmplan.model.compiled import Model
 from llmplan.parallel.precision import NATIVE, weight_formats, with_weight_formats
 from llmplan.results import schema
 from llmplan.results.common import (
+    DEFAULT_CONTEXT,
     Formats,
     ReserveOptions,
     Said,
+    check_roles,
     context_tokens,
-    context_warning,
+    context_warnings,
     explanations,
     gpu_echo,
     gpu_warnings,
     model_warnings,
 )
+from llmplan.units import parse_tokens
 
 CATALOGUE_FORMATS: Final = ("fp8", "int4")
 """Weight formats tried beside the published one, where they are smaller."""
@@ -72,17 +75,21 @@ class FitQuestion:
             InputError: An option cannot be read.
         """
         group = parse_gpus(self.gpus)
-        if self.explain and not self.model:
+        if self.explain and self.model is None:
             raise InputError("--explain derives the figures of one model: name it.")
-        if self.model:
+        if self.model is not None:
             return self._one(load_model(self.model), group)
         rows = [row for name in model_names() for row in self._best_rows(load_model(name), group)]
-        inputs = self._inputs(group, self.context or "8k, or the model's maximum if less")
+        inputs = self._inputs(
+            group, parse_tokens(self.context) if self.context else DEFAULT_CONTEXT
+        )
+        inputs["context_rule"] = "at most the model's own maximum"
         inputs["dtypes"] = self._dtype_words()
         said = Said("fit", inputs, gpu_warnings(group, self.reserve.chosen()))
         return said.answered(schema.FitResult(deployments=rows))
 
     def _one(self, model: Model, group: GpuGroup) -> schema.Envelope:
+        check_roles(model, self.formats.dtype)
         found = answer(self._question(model, group, self.formats.dtype))
         rows = [deployment_row(found, deployment) for deployment in found.deployments]
         rows += [refusal_row(found, refusal) for refusal in found.refusals]
@@ -93,7 +100,7 @@ class FitQuestion:
             rows[0] = rows[0].model_copy(update={"try_": tried})
         load = self._load(model)
         warnings = (
-            *context_warning(model, load.context),
+            *context_warnings(model, load.context),
             *model_warnings(model, mtp=False),
             *gpu_warnings(group, self.reserve.chosen()),
         )
@@ -130,7 +137,7 @@ class FitQuestion:
     def _load(self, model: Model) -> Load:
         return Load(context_tokens(self.context, model.context_length), self.batch)
 
-    def _inputs(self, group: GpuGroup, context: int | str) -> dict[str, object]:
+    def _inputs(self, group: GpuGroup, context: int) -> dict[str, object]:
         return {
             "model": self.model,
             **gpu_echo(group, self.reserve.chosen()),

@@ -8,7 +8,7 @@ from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model
 from llmplan.ops.counting import as_full_square
 from llmplan.results import schema
-from llmplan.results.common import Said, context_tokens, context_warning, explanations
+from llmplan.results.common import Said, context_tokens, context_warnings, explanations
 from llmplan.units import Provenance
 
 
@@ -32,7 +32,7 @@ class FlopsQuestion:
             "context": context,
             "full_square": self.full_square,
         }
-        said = Said("flops", inputs, context_warning(model, context))
+        said = Said("flops", inputs, context_warnings(model, context))
         return said.answered(flops_result(counted, flops_report(counted, context), rows))
 
 

@@ -1,6 +1,7 @@
 """Lists: models of the catalogue, devices, nodes and number formats."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from llmplan.analyze.memory import weights_bytes
@@ -16,7 +17,7 @@ from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator, StateKind
 from llmplan.results import schema
 from llmplan.results.common import Said
-from llmplan.units import format_tokens
+from llmplan.units import format_tokens, parse_bytes, parse_tokens
 
 _MIXER_NAMES: Final = {
     "ExpandedLatentAttention": "MLA",
@@ -35,23 +36,58 @@ class ModelsQuestion:
 
     model: str | None = None
     family: str | None = None
+    attention: str | None = None
+    license: str | None = None
+    min_context: str | None = None
+    max_weights: str | None = None
+    sort: str = "name"
 
     def ask(self) -> schema.Envelope:
         """The answer.
 
         Raises:
             UnknownNameError: No such model or family.
+            InputError: A size or context that cannot be read.
         """
-        names = (self.model,) if self.model else model_names()
-        rows = [model_row(load_model(name)) for name in names]
-        if self.family:
+        names = model_names() if self.model is None else (self.model,)
+        models = [load_model(name) for name in names]
+        rows = [model_row(model) for model in models]
+        if self.family is not None:
             families = sorted({row.family for row in rows})
             rows = [row for row in rows if row.family == self.family.lower()]
             if not rows:
                 known = f"Known: {', '.join(families)}."
                 raise UnknownNameError("family", self.family, families, known)
-        said = Said("models", {"model": self.model, "family": self.family})
+        rows = sorted(filter(self._wanted, rows), key=SORT_KEYS[self.sort])
+        remarks = tuple(text for model in models for text in model.identity.assumptions)
+        said = Said("models", asdict(self), remarks)
         return said.answered(schema.ModelsResult(models=rows))
+
+    def _wanted(self, row: schema.ModelRow) -> bool:
+        """Whether a row passes all filters."""
+        context = parse_tokens(self.min_context) if self.min_context else 0
+        mixers = " ".join(row.attention).lower()
+        return (
+            (self.attention or "").lower() in mixers
+            and (self.license or "").lower() in row.license.lower()
+            and row.context_length >= context
+            and (
+                self.max_weights is None
+                or row.native_weights_bytes <= parse_bytes(self.max_weights)
+            )
+        )
+
+
+SORT_KEYS: Final[dict[str, Callable[[schema.ModelRow], tuple[object, ...]]]] = {
+    "name": lambda row: (row.name,),
+    "family": lambda row: (row.family, row.name),
+    "total": lambda row: (row.parameters_total,),
+    "active": lambda row: (row.parameters_active,),
+    "context": lambda row: (row.context_length,),
+    "kv": lambda row: (row.kv_bytes_per_token,),
+    "release": lambda row: (row.release_date or "",),
+}
+"""Orders of the list, smallest and earliest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +107,7 @@ class HardwareQuestion:
         if self.dtypes:
             rows = [dtype_row(fmt) for fmt in listed_formats()]
             return said.answered(schema.HardwareResult(dtypes=rows))
-        devices = [load_device(self.device)] if self.device else list_devices()
+        devices = list_devices() if self.device is None else [load_device(self.device)]
         slugs = {device.slug for device in devices}
         nodes = [node_row(node) for node in list_nodes() if node.device in slugs]
         result = schema.HardwareResult(devices=[device_row(d) for d in devices], nodes=nodes)

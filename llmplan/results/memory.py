@@ -18,8 +18,9 @@ from llmplan.results.common import (
     Formats,
     ReserveOptions,
     Said,
+    check_roles,
     context_tokens,
-    context_warning,
+    context_warnings,
     explanations,
     gpu_echo,
     gpu_warnings,
@@ -54,6 +55,7 @@ class MemoryQuestion:
         group = self._group()
         load = Load(context_tokens(self.context, published.context_length), self.batch)
         served = published.served(mtp=self.mtp, vision=not self.text_only)
+        check_roles(served, self.formats.dtype)
         states = self.formats.states()
         model = lowered(served, self.formats.dtype, states)
         placed = None
@@ -69,10 +71,10 @@ class MemoryQuestion:
         return self._said(published, load, group).answered(result)
 
     def _group(self) -> GpuGroup | None:
-        if not self.gpus and (self.tp or self.reserve.is_given):
+        if self.gpus is None and (self.tp or self.reserve.is_given):
             what = "--tp" if self.tp else "an engine reserve"
             raise InputError(f"{what} needs GPUs to apply to: add --gpus, as in --gpus 8xH100.")
-        return parse_gpus(self.gpus) if self.gpus else None
+        return None if self.gpus is None else parse_gpus(self.gpus)
 
     def _said(self, model: Model, load: Load, group: GpuGroup | None) -> Said:
         inputs = {
@@ -84,7 +86,7 @@ class MemoryQuestion:
             "text_only": self.text_only,
             "batched_tokens": BATCHED_TOKENS,
         }
-        warnings = context_warning(model, load.context) + model_warnings(model, mtp=self.mtp)
+        warnings = context_warnings(model, load.context) + model_warnings(model, mtp=self.mtp)
         if not group:
             return Said("memory", inputs, warnings)
         reserve = self.reserve.chosen()

@@ -22,7 +22,7 @@ class ParamsQuestion:
         """The answer; exact."""
         model = load_model(self.model)
         rows = explained_parameters(model) if self.explain else ()
-        said = Said("params", {"model": model.identity.name})
+        said = Said("params", {"model": model.identity.name}, model.identity.assumptions)
         return said.answered(params_result(model, rows))
 
 

@@ -76,6 +76,30 @@ class ModelsResult(Published):
     """Rows in the order asked for."""
 
 
+class GrowthRow(Published):
+    """How one model's state and work grow with the context."""
+
+    model: str
+    """Catalogue name."""
+    context_tokens: list[int]
+    """Contexts, beyond the published one too."""
+    published_context: int
+    """Longest context that the model is published for."""
+    state_bytes: list[int]
+    """State of one request at each context, 2 bytes an element."""
+    decode_flops_per_token: list[float]
+    """FLOPs of one decoded token at each context."""
+
+
+class CompareModelsResult(Published):
+    """``llmplan models --compare``."""
+
+    models: list[ModelRow]
+    """The models, in the order asked for."""
+    growth: list[GrowthRow]
+    """Growth with the context, one row a model."""
+
+
 class DeviceRow(Published):
     """One device."""
 
@@ -359,8 +383,8 @@ class DeploymentRow(Published):
     """Tokens held at the context asked for, all replicas."""
     max_concurrency: int
     """Requests at the context asked for, all replicas."""
-    concurrency_at: dict[str, int]
-    """Requests at other contexts; 0 beyond the model's own limit."""
+    concurrency_at: dict[str, int | None]
+    """Requests at other contexts; null beyond the model's own limit."""
     binding: str
     """What stops it, or ends its context."""
     reason: str
@@ -466,6 +490,7 @@ class ImportResult(Published):
 
 Result: TypeAlias = (
     ModelsResult
+    | CompareModelsResult
     | HardwareResult
     | ParamsResult
     | FlopsResult

@@ -11,7 +11,7 @@ from llmplan.model.importing.families import MODEL_TYPES, READERS
 from llmplan.model.importing.ignored import IGNORED
 from llmplan.model.importing.json_file import load_json
 from llmplan.model.importing.parts import Spec
-from llmplan.model.importing.quantization import precision_of
+from llmplan.model.importing.quantization import with_precision
 from llmplan.model.importing.view import ConfigView
 from llmplan.model.spec import ModelSpec
 from llmplan.model.write import spec_text
@@ -32,10 +32,7 @@ def spec_of_config(data: dict[str, Any], name: str) -> tuple[ModelSpec, Document
     """The spec of a parsed config; ``name`` is the file in messages."""
     config = ConfigView(data, name)
     architecture = architecture_of(config)
-    body = READERS[architecture](config)
-    quantised = precision_of(config)
-    if quantised:
-        body["precision"] = quantised
+    body = with_precision(config, READERS[architecture](config))
     _refuse_unread(config)
     return _finished({**_identity(config, architecture), **body}, name)
 
@@ -51,10 +48,11 @@ def architecture_of(config: ConfigView) -> str:
     architecture = names[0] if names else MODEL_TYPES.get(model_type, model_type)
     if architecture in READERS:
         return architecture
-    nearest = nearest_names(architecture, READERS, most=1)
-    hint = f" The nearest known one is {nearest[0]}." if nearest else ""
+    stems = {name.partition("For")[0]: name for name in READERS}
+    nearest = nearest_names(architecture.partition("For")[0], stems, most=1)
+    hint = f"; the nearest known one is {stems[nearest[0]]}" if nearest else ""
     shown = printable(architecture) or "none"
-    raise config.refusal("architectures", f"architecture '{shown}' is not known.{hint}")
+    raise config.refusal("architectures", f"architecture '{shown}' is not known{hint}")
 
 
 def _identity(config: ConfigView, architecture: str) -> Spec:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from llmplan.errors import DocumentError, printable
 
@@ -33,8 +33,11 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
     if _depth(raw) > MAX_DEPTH:
         raise DocumentError(f"is nested deeper than {MAX_DEPTH} levels.", name)
 
-    def refuse(constant: str) -> NoReturn:
-        raise DocumentError(f"holds {constant}, which is no number.", name)
+    def bound(constant: str) -> float:
+        """Infinity, which published configs state as an upper limit; readers take no such size."""
+        if constant == "NaN":
+            raise DocumentError("holds NaN, which is no number.", name)
+        return float(constant)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -45,7 +48,7 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
         return result
 
     try:
-        data = json.loads(raw, object_pairs_hook=unique, parse_constant=refuse)
+        data = json.loads(raw, object_pairs_hook=unique, parse_constant=bound)
     except json.JSONDecodeError as error:
         raise DocumentError(f"is no valid JSON ({error.msg}).", name, error.lineno) from None
     except (UnicodeDecodeError, ValueError):

@@ -1,6 +1,7 @@
 """A config as its reader sees it: typed access, and a record of the keys that were read."""
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, Final, cast
 
 from llmplan.errors import DocumentError, printable
@@ -8,6 +9,8 @@ from llmplan.errors import DocumentError, printable
 _REQUIRED: Final = object()
 MAX_SIZE: Final = 10**9
 """No published size comes near this; larger ones are mistakes."""
+MAX_LAYERS: Final = 10_000
+"""Most layers of a spec. Readers make lists of them, so that more is refused at once."""
 
 
 class ConfigView:
@@ -25,17 +28,33 @@ class ConfigView:
         self.name = name
         self.path = path
 
+    def keys(self) -> tuple[str, ...]:
+        """Every key that is there, read or not."""
+        return tuple(self._data)
+
     def has(self, key: str) -> bool:
         """Whether the key is there and not null; does not count as reading it."""
         return self._data.get(key) is not None
 
+    def stated(self, key: str) -> bool:
+        """Whether the key is there, null included: null overrides a class's default."""
+        return key in self._data
+
     def count(self, key: str, default: Any = _REQUIRED) -> int:
         """A positive whole number; ``default`` is the class's own where the key is left out."""
-        return cast("int", self._typed(key, default, _is_count, "a positive whole number"))
+        value = self._typed(key, default, _is_count, "a positive whole number")
+        if "layer" in key and value is not None and value > MAX_LAYERS:
+            raise self.refusal(key, f"is {value:,}, and {MAX_LAYERS:,} layers is the most")
+        return cast("int", value)
 
     def size(self, key: str, default: Any = _REQUIRED) -> int:
         """A whole number that may be zero."""
         return cast("int", self._typed(key, default, _is_size, "a whole number"))
+
+    def count_or_auto(self, key: str, auto: int, default: Any = "auto") -> int:
+        """A positive whole number; ``auto`` where the config leaves it to its class."""
+        value = self._typed(key, default, lambda v: v == "auto" or _is_count(v), "a count or auto")
+        return auto if value == "auto" else cast("int", value)
 
     def flag(self, key: str, default: Any = _REQUIRED) -> bool:
         """True or false."""
@@ -56,6 +75,11 @@ class ConfigView:
         value = self._typed(key, default, _is_list_of(_is_size), "a list of whole numbers")
         return cast("list[int]", value)
 
+    def numbers(self, key: str, default: Any = _REQUIRED) -> list[float]:
+        """A list of numbers."""
+        value = self._typed(key, default, _is_list_of(_is_number), "a list of numbers")
+        return cast("list[float]", value)
+
     def texts(self, key: str, default: Any = _REQUIRED) -> list[str]:
         """A list of strings."""
         check = _is_list_of(lambda value: isinstance(value, str))
@@ -67,6 +91,15 @@ class ConfigView:
             value = self._typed(key, _REQUIRED, lambda v: isinstance(v, dict), "an object")
             self._parts[key] = ConfigView(value, self.name, (*self.path, key))
         return self._parts[key]
+
+    def renamed(self, names: dict[str, str]) -> "ConfigView":
+        """This object with keys under other names; each is checked as a key of its own."""
+        data = {names.get(key, key): value for key, value in self._data.items()}
+        if len(data) != len(self._data):
+            raise self.refusal(next(iter(names)), "stands beside its other name")
+        self.ignore_all()
+        self._parts["renamed"] = ConfigView(data, self.name, self.path)
+        return self._parts["renamed"]
 
     def require(self, key: str, *accepted: Any, default: Any = None) -> None:
         """Refuse any value of ``key`` but those that the reader can say."""
@@ -80,11 +113,17 @@ class ConfigView:
         """Keys of this family that change no size; the reader says why beside the call."""
         self._read.update(keys)
 
+    def ignore_all(self) -> None:
+        """Every key of this object; the reader says why beside the call."""
+        self._read.update(self._data)
+
     def refusal(self, key: str, why: str) -> DocumentError:
         """The error to raise where ``key`` cannot be read."""
         where = ".".join((*self.path, key))
         return DocumentError(
-            f"{why}. docs/add-a-model.md says how to add what is missing.", self.name, key=where
+            f"{why.removesuffix('.')}. docs/add-a-model.md says how to add what is missing.",
+            self.name,
+            key=where,
         )
 
     def unread(self) -> list[tuple["ConfigView", str]]:
@@ -114,7 +153,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _is_list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -1,0 +1,147 @@
+"""Vision towers and projectors of multimodal models; each reader takes the tower's own config."""
+
+from typing import Any, Final
+
+from llmplan.dtypes import divide_exactly
+from llmplan.model.importing.parts import Spec, activation, same_layers, without_defaults
+from llmplan.model.importing.view import ConfigView
+
+LAYERNORM: Final = {"kind": "layernorm", "bias": True}
+RMSNORM: Final = {"kind": "rmsnorm"}
+PIXEL_CHANNELS: Final = 3
+
+
+def encoder(config: ConfigView, *, layers: str, heads: str, gated: bool, **more: Any) -> Spec:
+    """Equal encoder layers; ``layers`` and ``heads`` are the keys of depth and heads.
+
+    ``more`` holds what the spec says of the tower besides; ``bias`` stands for all its matrices,
+    ``act`` is the class's own activation.
+    """
+    has_bias, act = more.pop("bias"), more.pop("act", "gelu")
+    width, count = config.count("hidden_size"), config.count(layers)
+    attention = {
+        "kind": "attention",
+        **_equal_heads(config, width, heads),
+        "attention_bias": has_bias,
+        "o_proj_bias": has_bias,
+        "causal": False,
+    }
+    network = {
+        "kind": "mlp",
+        "intermediate_size": config.count("intermediate_size"),
+        "hidden_act": activation(config, default=act),
+        "gated": gated,
+        "mlp_bias": has_bias,
+    }
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": count,
+        **more,
+        "blocks": {"attention": without_defaults(attention), "mlp": without_defaults(network)},
+        "layers": same_layers(count, "attention", "mlp"),
+    }
+
+
+def _equal_heads(config: ConfigView, width: int, key: str) -> Spec:
+    """Heads that share the width of the tower; the classes know no other size of a head."""
+    count = config.count(key)
+    if width % count:
+        raise config.refusal(key, f"does not divide the width {width}")
+    head_dim = divide_exactly(width, count)
+    config.require("head_dim", head_dim, None)
+    return {"num_attention_heads": count, "num_key_value_heads": count, "head_dim": head_dim}
+
+
+def siglip(config: ConfigView) -> Spec:
+    """SigLIP without its pooling head, as Gemma 3 has it."""
+    config.require("vision_use_head", False, default=True)
+    image, patch = config.count("image_size"), config.count("patch_size")
+    return encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
+        image_size=image, patch_size=patch, num_channels=config.count("num_channels", 3),
+        patch_bias=True, num_positions=(image // patch) ** 2, post_norm=True, norm=LAYERNORM,
+    )  # fmt: skip
+
+
+def pixtral(config: ConfigView, act: str = "gelu") -> Spec:
+    """Pixtral: rotary positions only, no biases."""
+    return encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=True, bias=False,
+        image_size=config.count("image_size"), patch_size=config.count("patch_size"),
+        num_channels=config.count("num_channels", 3), patch_bias=False, num_positions=0,
+        pre_norm=True, norm=RMSNORM, act=act,
+    )  # fmt: skip
+
+
+def llama4(config: ConfigView) -> Spec:
+    """The tower of Llama 4: learned positions, one more for the class token."""
+    image, patch = config.count("image_size"), config.count("patch_size")
+    # which layer and which tokens are handed on; all of the tower is held
+    config.ignore("vision_feature_layer", "vision_feature_select_strategy", "projector_dropout")
+    return encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
+        image_size=image, patch_size=patch, num_channels=config.count("num_channels", 3),
+        patch_bias=False, num_positions=(image // patch) ** 2 + 1, class_embedding=True,
+        pre_norm=True, post_norm=True, norm=LAYERNORM,
+    )  # fmt: skip
+
+
+def qwen3_vl(config: ConfigView) -> Spec:
+    """The tower of Qwen3-VL and Qwen3.5: an interpolated grid of positions."""
+    return encoder(
+        config, layers="depth", heads="num_heads", gated=False, bias=True,
+        **_qwen_patches(config), patch_bias=True,
+        num_positions=config.count("num_position_embeddings"), norm=LAYERNORM,
+    )  # fmt: skip
+
+
+def qwen2_5_vl(config: ConfigView) -> Spec:
+    """The tower of Qwen2.5-VL: gated networks with biases, and windows in most layers."""
+    config.require("in_chans", PIXEL_CHANNELS, None)
+    config.require("spatial_patch_size", config.count("patch_size"), None)
+    # windows change work, not sizes; the wrapper's note says how they are counted
+    config.ignore("window_size", "fullatt_block_indexes", "tokens_per_second")
+    return encoder(
+        config, layers="depth", heads="num_heads", gated=True, bias=True,
+        **_qwen_patches(config), patch_bias=False, num_positions=0, norm=RMSNORM, act="silu",
+    )  # fmt: skip
+
+
+def _qwen_patches(config: ConfigView) -> Spec:
+    return {
+        "patch_size": config.count("patch_size"),
+        "temporal_patch_size": config.count("temporal_patch_size", 2),
+        "num_channels": config.count("in_channels", PIXEL_CHANNELS),
+    }
+
+
+def kimi(config: ConfigView) -> Spec:
+    """MoonViT under transformers' key names."""
+    height, width = config.count("pos_emb_height", 64), config.count("pos_emb_width", 64)
+    config.ignore("pos_emb_time")  # computed, not stored
+    return encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
+        patch_size=config.count("patch_size"), patch_bias=True, num_positions=height * width,
+        post_norm=True, norm=LAYERNORM,
+    )  # fmt: skip
+
+
+def linear(into: int, out: int, *, bias: bool = False) -> Spec:
+    """One matrix of a projector."""
+    item = {"kind": "linear", "in_features": into, "out_features": out}
+    return {**item, "bias": True} if bias else item
+
+
+def norm(width: int, *, layer: bool = False) -> Spec:
+    """One norm of a projector: RMSNorm, or LayerNorm with a bias."""
+    item: Spec = {"kind": "norm", "width": width}
+    return {**item, "norm": "layernorm", "bias": True} if layer else item
+
+
+def two_layer_merger(width: int, merged: int, out: int, *, before: bool, layer: bool) -> list[Spec]:
+    """A norm, before or after patches are joined, and two matrices with biases."""
+    return [
+        norm(width if before else merged, layer=layer),
+        linear(merged, merged, bias=True),
+        linear(merged, out, bias=True),
+    ]
