@@ -453,14 +453,6 @@ def test_memory_and_fit_agree_on_the_best_layout():
 
 # -- explanations --------------------------------------------------------------------------------
 
-# both blocks of a layer have an intermediate_size, and the one of the first is shown for the second
-SHARED_KEYS = ("jamba-v0.1",)
-WITH_SHARED_KEYS = [
-    pytest.param(name, marks=pytest.mark.xfail(reason="a key of another block is shown"))
-    if name in SHARED_KEYS
-    else name
-    for name in NAMES
-]
 RESULT = re.compile(r"([\d,]+) (parameters|buffer entries), ([\d,]+) bytes as [\w.]+")
 SOURCE = re.compile(r"([\w.]+) \(specs/([\w.-]+\.yaml):(\d+)\)")
 WORD = re.compile(r"\b(?!min\b|mod\b)[a-z_]{3,}")
@@ -496,7 +488,7 @@ def test_explained_parameters_add_up_to_the_totals(name):
     assert sum(number(size) for *_, size in found) == weights_bytes(model(name))
 
 
-@pytest.mark.parametrize("name", WITH_SHARED_KEYS)
+@pytest.mark.parametrize("name", NAMES)
 def test_explained_parameters_can_be_worked_out_by_hand(name):
     for row in explained_parameters(model(name)):
         count = number(RESULT.fullmatch(row.result)[1])
@@ -526,7 +518,7 @@ def test_explained_state_adds_up(name):
                 assert value_of(side) == number(row.result.partition(" bytes")[0]), row
 
 
-@pytest.mark.parametrize("name", WITH_SHARED_KEYS)
+@pytest.mark.parametrize("name", NAMES)
 def test_explained_flops_add_up(name):
     rows = explained_flops(model(name), 5000)
     report = flops_report(model(name), 5000)

@@ -64,11 +64,29 @@ def test_every_hub_id_resolves_to_its_model(name):
 
 
 def test_one_model_of_each_kind_is_there():
-    wanted = """
-        llama-3.1-8b llama-3.1-405b llama-3.2-1b olmo-2-7b mistral-7b-v0.1 gemma-3-27b gpt-oss-120b
-        llama-4-scout qwen3-235b-a22b qwen3-next-80b-a3b deepseek-v3 deepseek-v3.2 kimi-k2
-        kimi-linear-48b-a3b minimax-text-01 glm-4.5 nemotron-3-nano-30b-a3b mixtral-8x7b mamba-2.8b
-        jamba-v0.1 recurrentgemma-9b rwkv6-finch-7b
-    """.split()
+    wanted = [
+        "llama-3.1-8b",
+        "llama-3.1-405b",
+        "llama-3.2-1b",
+        "olmo-2-7b",
+        "mistral-7b-v0.1",
+        "gemma-3-27b",
+        "gpt-oss-120b",
+        "llama-4-scout",
+        "qwen3-235b-a22b",
+        "qwen3-next-80b-a3b",
+        "deepseek-v3",
+        "deepseek-v3.2",
+        "kimi-k2",
+        "kimi-linear-48b-a3b",
+        "minimax-text-01",
+        "glm-4.5",
+        "nemotron-3-nano-30b-a3b",
+        "mixtral-8x7b",
+        "mamba-2.8b",
+        "jamba-v0.1",
+        "recurrentgemma-9b",
+        "rwkv6-finch-7b",
+    ]
 
     assert set(wanted) <= set(NAMES)

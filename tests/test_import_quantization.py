@@ -260,7 +260,7 @@ BAD = {
     "an expression with a nested quantifier": (
         DENSE, compressed(INT4, ignore=("re:(a+)+$",)), "no expression that can be read"),
     "too many wildcards": (DENSE, compressed(INT4, ignore=("re:" + ".*a" * 9,)),
-                           "more than four wildcards"),
+                           "more than 3 wildcards"),
     "modelopt, mixed": (DENSE, {**MODELOPT, "quant_algo": "MIXED_PRECISION"}, "quant_algo"),
     "modelopt, groups that differ": (
         DENSE, {**MODELOPT, "config_groups": {"group_0": FP8_CHANNEL}}, "does not agree"),

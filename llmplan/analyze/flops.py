@@ -86,6 +86,7 @@ def absorbed(operator: Operator) -> Operator:
         operator.v_head_dim,
         operator.index_topk,
         operator.mask,
+        block=operator.block,
     )
 
 

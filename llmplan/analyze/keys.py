@@ -54,26 +54,16 @@ class KeyFinder:
 
 
 def key_finders(model: Model) -> dict[Operator, KeyFinder]:
-    """For each operator, a finder that looks in the blocks of the first layer that holds it."""
-    finders: dict[Operator, KeyFinder] = {}
+    """For each operator, a finder that looks in its block, then around the blocks."""
     document = model.identity.document
-    for component in model.components:
-        section: KeyPath = _SECTION[component.part.value]
-        stem = KeyFinder(document, (section, ()))
-        for layer, _ in component.distinct_layers:
-            names = _block_names(document, layer.name)
-            places = tuple((*section, "blocks", name) for name in names)
-            nested = tuple((*place, "indexer") for place in places)
-            finder = KeyFinder(document, (*places, *nested, section, ()))
-            for operator in layer.operators:
-                finders.setdefault(operator, finder)
-        for operator in (*component.before, *component.after):
-            finders.setdefault(operator, stem)
-    return finders
+    return {
+        operator: _finder(document, _SECTION[component.part.value], operator.block)
+        for component in reversed(model.components)
+        for operator, _ in component.counted
+    }
 
 
-def _block_names(document: Document, layer_name: str) -> tuple[str, ...]:
-    """Block names of a layer; an MTP layer's stand under the key ``mtp``."""
-    if layer_name == "mtp" and "mtp" in document.data:
-        return tuple(document.data["mtp"]["blocks"])
-    return tuple(layer_name.split("+"))
+def _finder(document: Document, section: KeyPath, block: str) -> KeyFinder:
+    place = (*section, "blocks", block)
+    inside: tuple[KeyPath, ...] = (place, (*place, "indexer")) if block else ()
+    return KeyFinder(document, (*inside, section, ()))

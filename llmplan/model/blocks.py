@@ -3,6 +3,7 @@
 The kinds of block stand in ``softmax_blocks``, ``recurrent_blocks`` and ``feed_forward_blocks``.
 """
 
+from dataclasses import replace
 from functools import singledispatch
 
 from llmplan.model import spec
@@ -21,8 +22,8 @@ from llmplan.model.recurrent_blocks import (
 from llmplan.model.softmax_blocks import attention, latent_attention
 from llmplan.ops.norm import Elementwise
 
-Branches = tuple[spec.BlockSpec, ...]
-"""Blocks that run side by side; in most layers one alone."""
+Branches = tuple[tuple[str, spec.BlockSpec], ...]
+"""Names and blocks that run side by side; in most layers one alone."""
 
 
 def layer_operators(blocks: tuple[Branches, ...], frame: Frame) -> Operators:
@@ -39,12 +40,17 @@ def _branch_operators(branches: Branches, frame: Frame) -> Operators:
     own = norm if placement == "parallel_pre" else ()
     before = norm if placement not in ("post", "parallel_pre") else ()
     after = (frame.stream_norm("post_norm"),) if placement in ("post", "sandwich") else ()
-    inner = tuple(op for block in branches for op in (*own, *operators_of(block, frame)))
+    inner = tuple(op for named in branches for op in (*own, *_named_operators(*named, frame)))
     sums = len(branches)
     residual = Elementwise(
         "residual", frame.precision, frame.hidden_size, float(sums), reads=1 + sums
     )
     return (*before, *inner, *after, residual)
+
+
+def _named_operators(name: str, block: spec.BlockSpec, frame: Frame) -> Operators:
+    """The operators of a block, each with the name of the block that states it."""
+    return tuple(replace(operator, block=name) for operator in operators_of(block, frame))
 
 
 @singledispatch

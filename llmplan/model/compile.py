@@ -126,7 +126,9 @@ def _layers(
 def _layer_operators(
     names: spec.LayerBlocks, blocks: dict[str, spec.BlockSpec], frame: Frame
 ) -> tuple[Operator, ...]:
-    branches = tuple(tuple(blocks[name] for name in names) for names in _branches(names))
+    branches = tuple(
+        tuple((name, blocks[name]) for name in together) for together in _branches(names)
+    )
     return layer_operators(branches, frame)
 
 

@@ -3,7 +3,7 @@
 Symbols: B requests, T new tokens per request, S tokens already in state, G request groups.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from math import prod
@@ -213,10 +213,16 @@ class Operator:
     """Base of all operators: a name within its layer and the formats it is stored in.
 
     Subclasses state ``weights``, ``states`` and ``cost``; totals are sums over operators.
+
+    Attributes:
+        name: Name within its layer.
+        precision: Formats by role.
+        block: Name of the spec's block that states it; empty outside blocks.
     """
 
     name: str
     precision: Precision
+    block: str = field(default="", compare=False, kw_only=True)
 
     @property
     def weights(self) -> tuple[Weight, ...]:

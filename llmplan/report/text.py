@@ -1,6 +1,7 @@
 """Pages for a terminal, and plain text for a pipe."""
 
 from io import StringIO
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -13,6 +14,10 @@ from llmplan.report.page import Derivations, Page, Table
 
 CHART_WIDTH = 100
 """Widest chart; a terminal may be narrower."""
+GAP = 2
+"""Columns between two columns of a table."""
+LEAST_TEXT = 8
+"""Columns that text folds to before numbers do."""
 PLAIN_WIDTH = 10_000
 """Width for pipes: nothing is wrapped or cut."""
 
@@ -41,7 +46,7 @@ def render_text(page: Page, width: int | None, *, colour: bool) -> str:
         console.print(_facts(page))
     for table in page.tables:
         console.print()
-        console.print(_table(table))
+        console.print(_table(table, console.width - 1), width=console.width - 1)
     if page.charts and can_plot_text():
         for chart in page.charts:
             console.print()
@@ -72,7 +77,19 @@ def _facts(page: Page) -> RichTable:
     return grid
 
 
-def _table(table: Table) -> RichTable:
+def _least_widths(table: Table, width: int) -> list[int | None]:
+    """Widths that keep numbers whole, where the other columns still have room to fold."""
+    longest = [
+        max((len(row[index]) for row in table.rows), default=0) if column.is_number else 0
+        for index, column in enumerate(table.columns)
+    ]
+    folded = sum(LEAST_TEXT for size in longest if not size)
+    if sum(longest) + folded + (GAP + 1) * len(longest) > width:
+        return [None] * len(longest)
+    return [size or None for size in longest]
+
+
+def _table(table: Table, width: int) -> RichTable:
     rich_table = RichTable(
         title=table.title or None,
         title_justify="left",
@@ -82,14 +99,9 @@ def _table(table: Table) -> RichTable:
         pad_edge=False,
         show_edge=False,
     )
-    for index, column in enumerate(table.columns):
-        longest = max((len(row[index]) for row in table.rows), default=0)
-        rich_table.add_column(
-            column.name,
-            justify="right" if column.is_number else "left",
-            overflow="fold",
-            min_width=longest if column.is_number else None,
-        )
+    for column, least in zip(table.columns, _least_widths(table, width), strict=True):
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        rich_table.add_column(column.name, justify=justify, overflow="fold", min_width=least)
     for row in table.rows:
         rich_table.add_row(*(Text(cell) for cell in row))
     return rich_table

@@ -235,7 +235,8 @@ def _flops(result: schema.FlopsResult, inputs: Inputs) -> Page:
     per_token = result.flops_per_token.model_dump()
     if per_token["decode"] == per_token["decode_absorbed"]:
         per_token.pop("decode_absorbed")
-    units = ("matmul", "attention", "convolution", "scan", "vector")
+    every = ("matmul", "attention", "convolution", "scan", "vector")
+    units = [u for u in every if any(getattr(b, u) for b in result.breakdown.values())]
     names = (Column("phase"), Column("per token", is_number=True),
              *(Column(unit, is_number=True) for unit in units))  # fmt: skip
     rows = tuple(

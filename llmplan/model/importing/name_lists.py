@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -13,11 +13,14 @@ from llmplan.model.importing.module_names import never_converted, units
 from llmplan.model.importing.parts import Spec
 from llmplan.model.importing.view import ConfigView
 
-MOST_EXPRESSIONS: Final = 500
+MOST_EXPRESSIONS: Final = 100
+"""Expressions of a list that speak about more than one layer; published lists have about ten."""
 MOST_CHARACTERS: Final = 200
+MOST_WILDCARDS: Final = 3
 _PREFIXES: Final = ("", "model.", "model.language_model.", "language_model.model.")
 """What may stand before ``layers.`` in a published checkpoint."""
 _LEADING: Final = re.compile(r"^(?:(?:model|language_model|transformer|backbone|decoder)\.)+")
+_DIGIT: Final = re.compile(r"\d")
 _PLAIN: Final = re.compile(r"[\w.-]+")
 _LAYER: Final = re.compile(r"layers\\?\.(\d+)(?=\\?\.|$)")
 _SAFE: Final = re.compile(
@@ -67,9 +70,11 @@ class Names:
         self._names = own | set(never_converted(body))
         self._by_part: dict[str, set[str]] = defaultdict(set)
         self._by_layer: dict[str, set[str]] = defaultdict(set)
+        self._by_shape: dict[str, set[str]] = defaultdict(set)
         for name in self._names:
             if layer := _LAYER.match(name):
                 self._by_layer[layer[1]].add(name)
+            self._by_shape[_DIGIT.sub("0", name)].add(name)
             for part in _components(name):
                 self._by_part[part].add(name)
 
@@ -79,7 +84,8 @@ class Names:
         Raises:
             DocumentError: A pattern names nothing known, or some modules of a role only.
         """
-        if sum(not _PLAIN.fullmatch(pattern) for pattern in patterns) > MOST_EXPRESSIONS:
+        expressions = [p for p in patterns if not _PLAIN.fullmatch(p) and not _LAYER.search(p)]
+        if len(expressions) > MOST_EXPRESSIONS:
             raise settings.refusal(key, f"has more than {MOST_EXPRESSIONS} expressions")
         beside = [pattern for pattern in patterns if _names_vision(pattern)]
         hits = {pattern: self._matches(settings, key, pattern, syntax) for pattern in set(patterns)}
@@ -132,17 +138,33 @@ class Names:
                 return {name} & self._names
             return set(self._by_part.get(name, ()))
         expression = self._expression(settings, key, pattern, syntax)
-        layer = _LAYER.search(pattern)
-        names = self._by_layer[layer[1]] if layer else self._names
-        return {name for name in names
-                if any(expression.match(prefix + name) for prefix in _PREFIXES)}  # fmt: skip
+        return {
+            name
+            for some, names in self._candidates(pattern)
+            if any(expression.match(prefix + some) for prefix in _PREFIXES)
+            for name in names
+        }
+
+    def _candidates(self, pattern: str) -> Iterator[tuple[str, set[str]]]:
+        """Names to try, each with those that must match where it does.
+
+        A pattern without digits cannot tell names apart that differ in their digits.
+        """
+        if layer := _LAYER.search(pattern):
+            yield from ((name, {name}) for name in self._by_layer[layer[1]])
+        elif _DIGIT.search(pattern.replace("[0-9]", "")):
+            yield from ((name, {name}) for name in self._names)
+        else:
+            yield from self._by_shape.items()
 
     def _expression(
         self, settings: ConfigView, key: str, pattern: str, syntax: Syntax
     ) -> re.Pattern[str]:
         """A pattern as a regular expression whose matching is known to be fast."""
-        if pattern.count("*") > 4:
-            raise settings.refusal(key, f"'{printable(pattern)}' has more than four wildcards")
+        wildcards = pattern.removesuffix("*").count("*") + pattern.count("+")
+        if wildcards > MOST_WILDCARDS or ".*.*" in pattern or "**" in pattern:
+            most = f"has more than {MOST_WILDCARDS} wildcards, or two in a row"
+            raise settings.refusal(key, f"'{printable(pattern)}' {most}")
         if syntax is Syntax.WILDCARDS:
             return re.compile(fnmatch.translate(pattern))
         text = pattern.removeprefix("re:") if syntax is Syntax.EXACT else pattern

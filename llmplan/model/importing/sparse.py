@@ -161,9 +161,9 @@ def local_and_global(config: ConfigView, block: Spec, **of_global: Any) -> Spec:
 
 def known_mtp(config: ConfigView, *blocks: str, **own: bool) -> Spec | None:
     """Multi-token-prediction modules of families whose published totals they close."""
-    modules = config.size("num_nextn_predict_layers", 0)
-    if not modules:
+    if not config.size("num_nextn_predict_layers", 0):
         return None
+    modules = config.count("num_nextn_predict_layers")
     return {"num_nextn_predict_layers": modules, "blocks": list(blocks), **own}
 
 

@@ -165,6 +165,7 @@ def _deepstacked(config: ConfigView, text_type: str) -> Spec:
 
 def qwen2_5_vl(config: ConfigView) -> Spec:
     """Qwen2.5-VL, whose published configs hold the text keys beside the tower."""
+    config.ignore("vision_token_id")  # of the prompt
     images = config.part("vision_config")
     tower = vision.qwen2_5_vl(images)
     if config.has("text_config"):

@@ -39,6 +39,10 @@ def cohere(config: ConfigView) -> Spec:
     block = heads(config, qk_norm=qk_norm, **biases(config))
     network = mlp(config, hidden_act=activation(config))
     base = frame(config, tied=True, context=8192)
+    # engines serve what the publisher's own word says, which is more in Command R v01
+    base["max_position_embeddings"] = config.count(
+        "model_max_length", base["max_position_embeddings"]
+    )
     return uniform(base, block, network, norm=dict(_COHERE_NORM))
 
 

@@ -197,6 +197,7 @@ def _gemma(
 ) -> Spec:
     refuse_switches(config, "use_bidirectional_attention", "mlp_bias")
     base, tokens = frame(config, tied=True, context=context), window(config, 4096)
+    config.require("sliding_window_size", tokens, None)
     kinds = layer_types(config, every(every_layers, base["num_hidden_layers"]))
     return alternating(
         sliding_layers(config, base, kinds, tokens),

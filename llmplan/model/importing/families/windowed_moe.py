@@ -126,6 +126,7 @@ def laguna(config: ConfigView) -> Spec:
     config.require("moe_apply_router_weight_on_input", False, None)
     config.require("first_k_dense_replace", 1, None)
     config.ignore("moe_routed_scaling_factor", "moe_router_logit_softcapping")  # numerics
+    config.ignore("sliding_window")  # read below where a layer has one
     kinds = windows(config, ["global"] * config.count("num_hidden_layers"))
     stated = [config.count("num_attention_heads")] * len(kinds)
     heads = config.counts("num_attention_heads_per_layer", stated)
