@@ -1,44 +1,11 @@
 """Every spec of the catalogue: readable, sourced, and exact to the parameter."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 from llmplan.model.catalogue import check_hub_ids, load_model, spec_paths
-from llmplan.model.compiled import Model, Part
-from llmplan.ops.base import StateKind
+from tests.published import ORACLES, counts
 
-ORACLES = yaml.safe_load((Path(__file__).parent / "oracles" / "models.yaml").read_text())
 NAMES = [path.stem for path in spec_paths()]
-
-
-def counts(model: Model) -> dict[str, int]:
-    """The columns of the oracle table, as sums over operators."""
-    published = model.served()
-    states = [
-        (state, repeats) for operator, repeats in published.counted() for state in operator.states
-    ]
-
-    def parameters(*parts: Part) -> int:
-        return sum(o.parameters * n for c in model.parts(*parts) for o, n in c.counted)
-
-    def state_bytes(kind: StateKind) -> int:
-        return sum(s.width_bytes * max(s.window, 1) * n for s, n in states if s.kind is kind)
-
-    mtp_buffers = sum(o.buffers * n for c in model.parts(Part.MTP) for o, n in c.counted)
-    return {
-        "total": sum(o.parameters * n for o, n in published.counted()),
-        "buffers": sum(o.buffers * n for o, n in published.counted()),
-        "mtp": parameters(Part.MTP) + mtp_buffers,
-        "vision": parameters(Part.VISION, Part.PROJECTOR),
-        "active": sum(o.active_parameters * n for o, n in model.decoder.counted),
-        "kv": state_bytes(StateKind.KV),
-        "indexer": state_bytes(StateKind.INDEXER),
-        "recurrent": state_bytes(StateKind.RECURRENT),
-        "convolution": state_bytes(StateKind.CONVOLUTION),
-        "window": state_bytes(StateKind.WINDOW),
-    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,3 +57,12 @@ def test_one_model_of_each_kind_is_there():
     ]
 
     assert set(wanted) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_spec_says_where_it_comes_from_and_when_it_was_released(name):
+    identity = load_model(name).identity
+
+    assert identity.source
+    assert identity.release_date
+    assert identity.license != "not stated in the config"

@@ -3,47 +3,39 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from llmplan.errors import DocumentError
 from llmplan.model.catalogue import load_config
-from llmplan.model.compiled import Model, Part
-from llmplan.ops.base import StateKind
+from llmplan.model.compiled import Part
+from tests.published import ORACLES, counts
 
 HERE = Path(__file__).parent
-ORACLES = yaml.safe_load((HERE / "oracles" / "models.yaml").read_text())
 CONFIGS = {path.stem: path for path in sorted((HERE / "oracles" / "configs").glob("*.json"))}
 
 
-def counts(model: Model) -> dict[str, int]:
-    published = model.served()
-    states = [(s, n) for o, n in published.counted() for s in o.states]
-
-    def state_bytes(kind: StateKind) -> int:
-        return sum(s.width_bytes * max(s.window, 1) * n for s, n in states if s.kind is kind)
-
-    return {
-        "total": sum(o.parameters * n for o, n in published.counted()),
-        "buffers": sum(o.buffers * n for o, n in published.counted()),
-        "vision": sum(
-            o.parameters * n for c in model.parts(Part.VISION, Part.PROJECTOR) for o, n in c.counted
-        ),
-        "active": sum(o.active_parameters * n for o, n in model.decoder.counted),
-        "kv": state_bytes(StateKind.KV),
-        "indexer": state_bytes(StateKind.INDEXER),
-        "recurrent": state_bytes(StateKind.RECURRENT),
-        "convolution": state_bytes(StateKind.CONVOLUTION),
-        "window": state_bytes(StateKind.WINDOW),
-    }
+REFUSED = {
+    "deepseek-v4-flash": "compressed attention and hyper-connections have no block yet",
+    "deepseek-v4-pro": "compressed attention and hyper-connections have no block yet",
+    "gemma-4-26b-a4b": "values equal to keys, and norms of each branch, have no key yet",
+    "glm-5.3-flash": "hyper-connections and pooled indexers have no block yet",
+    "mistral-large-4": "its class is new; the spec language was not checked against it",
+}
+"""Official configs that are not read yet, with what is missing."""
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(REFUSED)))
 def test_an_official_config_gives_the_counts_of_its_model(name):
     expected = {key: value for key, value in ORACLES[name].items() if key != "mtp"}
 
     got = counts(load_config(CONFIGS[name]))
 
     assert {key: got[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_config_beyond_the_spec_language_is_refused(name):
+    with pytest.raises(DocumentError):
+        load_config(CONFIGS[name])
 
 
 def test_an_unknown_key_is_refused_with_its_name(tmp_path):

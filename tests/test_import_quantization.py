@@ -323,3 +323,29 @@ def test_settings_of_the_text_model_hold_for_it_alone():
 
     assert {role.value for role in spec.precision} == {"experts"}
     assert model.served() is not None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["lm_head", "model.vision_tower", "model.multi_modal_projector"],
+        ["re:.*lm_head", "re:vision_tower.*", "re:.*multi_modal_projector.*"],
+    ],
+    ids=["words", "expressions"],
+)
+def test_a_tower_that_is_left_out_stays_as_it_is(names):
+    settings = {**FP8, "modules_to_not_convert": names}
+    if names[0].startswith("re:"):
+        settings = compressed(FP8_CHANNEL, ignore=tuple(names))
+
+    found = precision(json.loads((CONFIGS / "mistral-small-3.1-24b.json").read_text()), settings)
+
+    assert set(found) == {"attention", "ffn"}
+
+
+@pytest.mark.parametrize("names", [["lm_head"], ["lm_head", "vision_tower.layers.0"]])
+def test_a_tower_that_is_converted_is_refused(names):
+    base = json.loads((CONFIGS / "mistral-small-3.1-24b.json").read_text())
+
+    with pytest.raises(DocumentError, match="does not name the vision tower"):
+        imported(base, {**FP8, "modules_to_not_convert": names})
