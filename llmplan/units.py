@@ -106,8 +106,10 @@ def format_flops(flops: float) -> str:
 
 
 def format_tokens_down(tokens: int) -> str:
-    """A bound on tokens for a narrow table: exact below 10k, else whole k, rounded down."""
-    return format_tokens(tokens // KIB * KIB) if tokens >= 10 * KIB else f"{tokens:,}"
+    """A bound on tokens for a narrow table, rounded down: digits, then whole k, then tenths of M."""
+    if tokens >= MIB:
+        return f"{tokens * 10 // MIB / 10:g}M"
+    return f"{tokens // KIB}k" if tokens >= 10 * KIB else f"{tokens:,}"
 
 
 def format_tokens(tokens: int) -> str:

@@ -68,7 +68,7 @@ class MemoryQuestion:
         memory = model_memory(model, load)
         rows = _explained(model, memory, load, placed) if self.explain else ()
         result = memory_result(model, memory, load.context, placed, rows)
-        return self._said(published, load, group).answered(result)
+        return self._said(published, load, placed).answered(result)
 
     def _group(self) -> GpuGroup | None:
         if self.gpus is None and (self.tp or self.reserve.is_given):
@@ -76,7 +76,7 @@ class MemoryQuestion:
             raise InputError(f"{what} needs GPUs to apply to: add --gpus, as in --gpus 8xH100.")
         return None if self.gpus is None else parse_gpus(self.gpus)
 
-    def _said(self, model: Model, load: Load, group: GpuGroup | None) -> Said:
+    def _said(self, model: Model, load: Load, placed: Answer | None) -> Said:
         inputs = {
             "model": model.identity.name,
             **self.formats.echo(),
@@ -87,11 +87,13 @@ class MemoryQuestion:
             "batched_tokens": BATCHED_TOKENS,
         }
         warnings = context_warnings(model, load.context) + model_warnings(model, mtp=self.mtp)
-        if not group:
+        if not placed:
             return Said("memory", inputs, warnings)
-        reserve = self.reserve.chosen()
+        group, reserve = placed.question.group, placed.question.reserve
         on_gpus = {**inputs, **gpu_echo(group, reserve), "tp": self.tp}
-        return Said("memory", on_gpus, warnings + gpu_warnings(group, reserve))
+        next_step = f"`llmplan fit {inputs['model']} --gpus {group}` lists what would fit."
+        hint = () if placed.fits else (next_step,)
+        return Said("memory", on_gpus, warnings + gpu_warnings(group, reserve) + hint)
 
 
 def _explained(
