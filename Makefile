@@ -28,6 +28,7 @@ golden: dev  ## write the golden files and the outputs shown in docs anew; revie
 
 schema: $(VENV)/installed  ## write the JSON schemas anew
 	$(BIN)/llmplan schema model -o specs/model.schema.json
+	$(BIN)/llmplan schema listed -o specs/listed/listed.schema.json
 	$(BIN)/llmplan schema device -o hardware/device.schema.json
 	$(BIN)/llmplan schema node -o hardware/node.schema.json
 	$(BIN)/llmplan schema result -o docs/result.schema.json

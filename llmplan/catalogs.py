@@ -40,16 +40,26 @@ def use_folders(folders: list[Path]) -> None:
 
 
 def package_folders() -> tuple[Path, ...]:
-    """Folders of installed packages that bring catalogue files; nothing of them is run."""
+    """Folders of installed packages that bring catalogue files; none of their code is run.
+
+    A package that is named with a dot has its parents imported, as Python demands.
+    """
     from importlib.metadata import entry_points  # noqa: PLC0415 (slow, and rarely needed)
 
-    found = (find_spec(point.module) for point in entry_points(group=GROUP))
     return tuple(
-        Path(location)
-        for spec in found
-        if spec and spec.submodule_search_locations
-        for location in spec.submodule_search_locations
+        location
+        for point in sorted(entry_points(group=GROUP))
+        for location in _folders_of(point.module)
     )
+
+
+def _folders_of(module: str) -> tuple[Path, ...]:
+    """Where a package lies; nothing where it was taken away and its entry point was not."""
+    try:
+        spec = find_spec(module)
+    except ImportError:
+        return ()
+    return tuple(map(Path, (spec and spec.submodule_search_locations) or ()))
 
 
 def catalogue_file(kind: str, stem: str) -> Path | None:

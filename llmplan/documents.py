@@ -16,6 +16,8 @@ from llmplan.errors import DocumentError, nearest_names, printable
 
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 20
+_FEW_BRACKETS: Final = 1000
+"""So many open brackets and indented columns cannot exhaust the stack of the parser."""
 _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -82,7 +84,8 @@ def load_document(path: Path, shown_as: str | None = None) -> Document:
 def parse_document(text: str, name: str) -> Document:
     """Parse one YAML mapping from text; errors as in ``load_document``."""
     try:
-        _refuse_aliases_and_depth(text, name)
+        if not _is_plain(text):
+            _refuse_aliases_and_depth(text, name)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -95,6 +98,20 @@ def parse_document(text: str, name: str) -> Document:
         raise DocumentError("must hold a mapping of keys to values.", name)
     lines: dict[KeyPath, int] = {}
     return Document(name, _mapping(node, (), lines, name), lines)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether no alias can stand in a text and no nesting can be deep, at a glance.
+
+    Every level of nesting has a bracket of its own or a column further in. Most files are plain,
+    and looking at each event of a file takes a third of the time of reading it.
+    """
+    brackets = text.count("[") + text.count("{")
+    return (
+        "&" not in text
+        and "*" not in text
+        and brackets + max(map(len, text.splitlines()), default=0) < _FEW_BRACKETS
+    )
 
 
 def _refuse_aliases_and_depth(text: str, name: str) -> None:
@@ -111,9 +128,16 @@ def _refuse_aliases_and_depth(text: str, name: str) -> None:
             depth -= 1
 
 
+def _refuse_depth(node: yaml.Node, path: KeyPath, name: str) -> None:
+    if len(path) >= MAX_DEPTH:
+        line = node.start_mark.line + 1
+        raise DocumentError(f"is nested deeper than {MAX_DEPTH} levels.", name, line)
+
+
 def _mapping(
     node: yaml.MappingNode, path: KeyPath, lines: dict[KeyPath, int], name: str
 ) -> dict[str, Any]:
+    _refuse_depth(node, path, name)
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
@@ -132,6 +156,7 @@ def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], name: str)
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, lines, name)
     if isinstance(node, yaml.SequenceNode):
+        _refuse_depth(node, path, name)
         items = []
         for index, item in enumerate(node.value):
             lines[(*path, index)] = item.start_mark.line + 1

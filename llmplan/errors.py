@@ -2,7 +2,8 @@
 
 LlmplanError                      exit code 2: the input must change
 ├── InputError                    an option or argument that cannot be read
-│   └── UnknownNameError          a name in no catalogue, with the nearest ones
+│   ├── UnknownNameError          a name in no catalogue, with the nearest ones
+│   └── UnverifiedModelError      a model known by name only, with the reason
 ├── DocumentError                 a file that cannot be read or contradicts itself (file:line, key)
 ├── LayoutError                   a split that the operators do not allow
 └── MissingPartError              exit code 3: an optional extra is not installed
@@ -38,6 +39,22 @@ class UnknownNameError(InputError):
         self.nearest = nearest_names(name, known)
         hint = f" Did you mean {' or '.join(self.nearest)}?" if self.nearest else ""
         super().__init__(f"unknown {kind} '{printable(name)}'.{hint} {next_step}")
+
+
+class UnverifiedModelError(InputError):
+    """A model is known by name, and no numbers can be given for it.
+
+    Args:
+        name: The model.
+        reason: Why, as a sentence.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.reason = f"unverified: {reason}"
+        super().__init__(
+            f"{self.reason} {name} has no numbers. `llmplan import` writes a spec of a config.json "
+            "that you have; docs/add-a-model.md says how to write one."
+        )
 
 
 class DocumentError(LlmplanError):

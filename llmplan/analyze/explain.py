@@ -5,11 +5,15 @@ from functools import singledispatch
 
 from llmplan.analyze.flops import absorbed, decoder_only
 from llmplan.analyze.keys import KeyFinder, key_finders
+from llmplan.analyze.state import bytes_per_token
 from llmplan.model.compiled import Model
 from llmplan.ops.attention import Attention, Mask
 from llmplan.ops.base import Operator, State, Step, Weight
+from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.conv import ShortConvolution
+from llmplan.ops.conv2d import Convolution2d
 from llmplan.ops.embedding import TiedHead
+from llmplan.ops.hyper import HyperConnection
 from llmplan.ops.latent import AbsorbedLatentAttention, ExpandedLatentAttention
 from llmplan.ops.linear import Linear
 from llmplan.ops.linear_attention import DeltaRule, LightningAttention
@@ -80,8 +84,14 @@ def _explained_weight(place: Place, weight: Weight) -> Explained:
         (shape if substituted == shape else f"{substituted}{times} = {shape}") + times,
         f"{weight.elements * repeats:,} {kind}, "
         f"{operator.weight_bytes(weight) * repeats:,} bytes as {stored}",
-        place.keys.sources(formula) or place.keys.document.path,
+        place.keys.sources(formula) or _sources_of_all(place) or place.keys.document.path,
     )
+
+
+def _sources_of_all(place: Place) -> str:
+    """The keys of all tensors of an operator: where a fixed number of entries comes from."""
+    weights = place.operator.weights
+    return place.keys.sources(" ".join(label for weight in weights for label in weight.labels))
 
 
 def explained_state(model: Model) -> tuple[Explained, ...]:
@@ -96,11 +106,14 @@ def _explained_state(place: Place, state: State) -> Explained:
     window = f", at most {state.window:,} tokens" if state.window else ""
     substituted = place.keys.substituted(state.formula)
     times = f"x {state.format.bits_per_weight / 8:g} x {place.repeats}"
+    share = " / compress_ratio" if state.tokens_per_entry > 1 else ""
+    times += f" / {state.tokens_per_entry}" if share else ""
+    size = bytes_per_token([(state, place.repeats)])
     return Explained(
         f"{state.kind.value} of {place.operator.name}",
-        f"({state.formula}) x bytes of {state.format.name} x layers",
+        f"({state.formula}) x bytes of {state.format.name} x layers{share}",
         f"({substituted}) {times} = {state.width:,} {times}",
-        f"{state.width_bytes * place.repeats:,} bytes a {per}{window}",
+        f"{size:,} bytes a {per}{window}",
         place.keys.sources(state.formula),
     )
 
@@ -160,6 +173,28 @@ def _attention(operator: Attention) -> str:
 
 
 @flops_formula.register
+def _compressed(operator: CompressedAttention) -> str:
+    seen = f"min(keys, {operator.sliding_window:,})"
+    if operator.compress_ratio:
+        entries = _entries(operator.compress_ratio)
+        seen += (
+            f" + min({entries}, {operator.index_topk:,})"
+            if operator.index_topk
+            else f" + {entries}"
+        )
+    return f"4 x head_dim x num_attention_heads x ({seen})"
+
+
+def _entries(tokens_per_entry: int) -> str:
+    return f"(keys - keys mod {tokens_per_entry}) / {tokens_per_entry}"
+
+
+@flops_formula.register
+def _hyper_connection(operator: HyperConnection) -> str:
+    return f"2 x hc_mult x hidden_size x {operator.coefficients_label}"
+
+
+@flops_formula.register
 def _expanded(operator: ExpandedLatentAttention) -> str:
     return _latent("qk_nope_head_dim + qk_rope_head_dim + v_head_dim", operator.index_topk)
 
@@ -176,8 +211,10 @@ def _latent(widths: str, topk: int) -> str:
 
 
 @flops_formula.register
-def _indexer(_operator: Indexer) -> str:
-    return "2 x index_n_heads x index_head_dim x keys"
+def _indexer(operator: Indexer) -> str:
+    m = operator.tokens_per_entry
+    keys = f"({_entries(m)})" if m > 1 else "keys"
+    return f"2 x index_n_heads x index_head_dim x {keys}"
 
 
 @flops_formula.register
@@ -205,6 +242,13 @@ def _lightning(operator: LightningAttention) -> str:
 def _convolution(operator: ShortConvolution) -> str:
     channels, kernel = operator.labels
     return f"2 x {kernel} x ({channels})"
+
+
+@flops_formula.register
+def _convolution2d(operator: Convolution2d) -> str:
+    out, into = operator.labels
+    side = operator.kernel
+    return f"2 x {side} x {side} x ({into}) x ({out}) x {operator.pixels:,}"
 
 
 @flops_formula.register

@@ -39,8 +39,7 @@ def explained_totals(memory: ModelMemory, load: Load) -> tuple[Explained, ...]:
 
 def _state_terms(state: RequestState, context: int) -> tuple[str, str]:
     """The terms of one request's state that are not zero, in words and in numbers."""
-    per_token = state.growing_bytes_per_token + state.indexer_bytes_per_token
-    terms = [("context x bytes per token", f"{context:,} x {per_token:,}")] if per_token else []
+    terms = [_grown(context, tokens, width) for tokens, width in state.entries]
     terms += [
         ("min(context, window) x bytes per token", f"{min(context, window):,} x {width:,}")
         for window, width in state.windows
@@ -48,6 +47,13 @@ def _state_terms(state: RequestState, context: int) -> tuple[str, str]:
     fixed = state.recurrent_bytes + state.convolution_bytes
     terms += [("recurrent + convolution", f"{fixed:,}")] if fixed else []
     return " + ".join(words for words, _ in terms), " + ".join(values for _, values in terms)
+
+
+def _grown(context: int, tokens: int, width: int) -> tuple[str, str]:
+    if tokens == 1:
+        return "context x bytes per token", f"{context:,} x {width:,}"
+    entries, _waiting = divmod(context, tokens)
+    return f"entries of {tokens} tokens x bytes per entry", f"{entries:,} x {width:,}"
 
 
 def explained_deployment(deployment: Deployment, device: Device) -> tuple[Explained, ...]:

@@ -77,8 +77,13 @@ class Deployment:
 
     @property
     def fits(self) -> bool:
-        """Whether the asked requests fit at the asked context."""
+        """Whether the asked requests fit at the asked context.
+
+        Where requests keep nothing, as in a diffusion pipeline, the weights and reserve must.
+        """
         within = self.load.context <= self.context_limit
+        if not self.gpu.state.bytes_at(self.load.context):
+            return within and self.gpu.kv_available_bytes > 0
         return within and self.max_concurrency >= self.load.batch
 
     @property

@@ -1,6 +1,6 @@
 """FLOPs of a step and of a token, apart by the unit that does them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -57,7 +57,12 @@ def step_cost(model: Model, step: Step) -> Cost:
 
 
 def decoder_only(model: Model) -> Model:
-    """The language model alone: vision and MTP take no part in a token's FLOPs."""
+    """The language model alone: vision and MTP take no part in a token's FLOPs.
+
+    A pipeline has none, and so no FLOPs a token; ``analyze.image`` counts those of an image.
+    """
+    if model.diffusion:
+        return replace(model, components=())
     return model.served(mtp=False, vision=False)
 
 
@@ -66,9 +71,9 @@ def flops_report(model: Model, context: int) -> FlopsReport:
     text = decoder_only(model)
     decode, prefill = Step.decode(1, context), Step.prefill(1, context)
     return FlopsReport(
-        decode=_token_flops(step_cost(text, decode), 1),
-        prefill=_token_flops(step_cost(text, prefill), context),
-        decode_absorbed=_token_flops(step_cost(text.rewritten(absorbed), decode), 1),
+        decode=flops_by_unit(step_cost(text, decode), 1),
+        prefill=flops_by_unit(step_cost(text, prefill), context),
+        decode_absorbed=flops_by_unit(step_cost(text.rewritten(absorbed), decode), 1),
     )
 
 
@@ -90,7 +95,8 @@ def absorbed(operator: Operator) -> Operator:
     )
 
 
-def _token_flops(cost: Cost, tokens: int) -> TokenFlops:
+def flops_by_unit(cost: Cost, tokens: int) -> TokenFlops:
+    """FLOPs apart by unit, a share for each of ``tokens``."""
     return TokenFlops(
         _scalar(cost.matmul_flops) / tokens,
         _scalar(cost.attention_flops) / tokens,

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from llmplan.documents import Document, KeyPath
-from llmplan.model.compiled import Model
+from llmplan.model.compiled import PIPELINE_PARTS, Model, Part
 from llmplan.ops.base import Operator
 
 _WORD: Final = re.compile(r"projector\.\d+\.[a-z_]+|[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
-_SECTION: Final = {"decoder": (), "mtp": (), "vision": ("vision",), "projector": ("projector",)}
+_SECTION: Final[dict[Part, KeyPath]] = {
+    Part.DECODER: (),
+    Part.MTP: (),
+    Part.VISION: ("vision",),
+    Part.PROJECTOR: ("projector",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,14 @@ def key_finders(model: Model) -> dict[Operator, KeyFinder]:
     """For each operator, a finder that looks in its block, then around the blocks."""
     document = model.identity.document
     return {
-        operator: _finder(document, _SECTION[component.part.value], operator.block)
+        operator: _finder(document, _section(component.part), operator.block)
         for component in reversed(model.components)
         for operator, _ in component.counted
     }
+
+
+def _section(part: Part) -> KeyPath:
+    return ("pipeline", part.value) if part in PIPELINE_PARTS else _SECTION[part]
 
 
 def _finder(document: Document, section: KeyPath, block: str) -> KeyFinder:

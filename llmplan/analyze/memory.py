@@ -7,6 +7,7 @@ estimates: their provenance says so.
 from dataclasses import dataclass, replace
 from typing import Final
 
+from llmplan.analyze.image import image_activation_bytes, published_image
 from llmplan.analyze.state import RequestState, request_state
 from llmplan.errors import InputError
 from llmplan.hardware.device import Device
@@ -164,6 +165,14 @@ def weights_bytes(model: Model) -> int:
     return sum(operator.weights_bytes * repeats for operator, repeats in model.counted())
 
 
+def weights_bytes_by_part(model: Model) -> dict[str, int]:
+    """The same apart by component."""
+    return {
+        component.part.value: sum(o.weights_bytes * n for o, n in component.counted)
+        for component in model.components
+    }
+
+
 def model_memory(model: Model, load: Load) -> ModelMemory:
     """Memory of ``model`` with ``load.batch`` requests of ``load.context`` tokens."""
     state = request_state(model)
@@ -179,8 +188,12 @@ def activation_peak_bytes(model: Model, load: Load) -> int:
     """Estimate: the operator that moves most, beside the residual stream, and fp32 logits.
 
     Sized for one step of at most ``BATCHED_TOKENS`` tokens of the language model; logits for one
-    position of each request.
+    position of each request. Of a pipeline, for images of the published size.
     """
+    if model.diffusion:
+        return load.batch * image_activation_bytes(
+            model, model.diffusion, published_image(model.diffusion)
+        )
     step = Step.prefill(1, min(load.batch * load.context, BATCHED_TOKENS))
     moved = {o: float(o.cost(step).activation_bytes) for o, _ in model.decoder.counted}
     table = next(operator for operator in moved if isinstance(operator, Embedding))

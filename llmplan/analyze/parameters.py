@@ -67,31 +67,31 @@ def parameter_counts(model: Model) -> ParameterCounts:
 
 
 def _role_counts(model: Model) -> tuple[RoleCount, ...]:
-    decoder = [_role_count(model.decoder, role) for role in Role if role is not Role.BUFFER]
-    outside = [_component_count(component) for component in model.components[1:]]
+    decoder = [] if model.diffusion else _decoder_role_counts(model.decoder)
+    whole = model.components if model.diffusion else model.components[1:]
+    outside = [_component_count(component) for component in whole]
     return tuple(count for count in (*decoder, *outside) if count.total)
 
 
-def _role_count(component: Component, role: Role) -> RoleCount:
-    weights = [
-        (weight, operator, repeats)
-        for operator, repeats in component.counted
-        for weight in operator.weights
-        if weight.role is role
-    ]
-    return RoleCount(
-        role.value,
-        sum(w.elements * n for w, _, n in weights),
-        sum(w.active_elements * n for w, _, n in weights),
-        sum(o.weight_bytes(w) * n for w, o, n in weights),
-    )
+def _decoder_role_counts(decoder: Component) -> list[RoleCount]:
+    """Roles in their own order, buffers left out; every operator is asked once."""
+    sums = {role: [0, 0, 0] for role in Role if role is not Role.BUFFER}
+    for operator, repeats in decoder.counted:
+        for weight in operator.weights:
+            if weight.role in sums:
+                total = sums[weight.role]
+                total[0] += weight.elements * repeats
+                total[1] += weight.active_elements * repeats
+                total[2] += operator.weight_bytes(weight) * repeats
+    return [RoleCount(role.value, *total) for role, total in sums.items()]
 
 
 def _component_count(component: Component) -> RoleCount:
     buffers = sum(o.buffers * n for o, n in component.counted if component.part is Part.MTP)
+    parameters = sum(o.parameters * n for o, n in component.counted)
     return RoleCount(
         component.part.value,
-        sum(o.parameters * n for o, n in component.counted) + buffers,
-        0,
+        parameters + buffers,
+        parameters if component.part is Part.TRANSFORMER else 0,
         sum(o.weights_bytes * n for o, n in component.counted),
     )

@@ -1,11 +1,14 @@
 """What a request keeps: bytes per token, fixed bytes, and bytes at any context."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
 
 from llmplan.model.compiled import Model
-from llmplan.ops.base import IntArray, StateKind
+from llmplan.ops.base import IntArray, State, StateKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +16,13 @@ class RequestState:
     """State of one request, summed over layers.
 
     Attributes:
-        growing_bytes_per_token: Keys and values of layers without limit.
-        indexer_bytes_per_token: Keys of sparse-attention indexers.
+        growing_bytes_per_token: Keys and values of layers without limit, entries that stand for
+            many tokens by their share, rounded up.
+        indexer_bytes_per_token: Keys of sparse-attention indexers, likewise.
         recurrent_bytes: Recurrent state.
         convolution_bytes: Convolution columns and token shifts.
         windows: (window in tokens, bytes a token) of windowed layers, equal windows together.
+        entries: (tokens an entry, bytes an entry) of keys, values and indexer keys that grow.
     """
 
     growing_bytes_per_token: int
@@ -25,6 +30,7 @@ class RequestState:
     recurrent_bytes: int
     convolution_bytes: int
     windows: tuple[tuple[int, int], ...]
+    entries: tuple[tuple[int, int], ...]
 
     @property
     def window_bytes_per_token(self) -> int:
@@ -44,22 +50,24 @@ class RequestState:
     def bytes_at(self, context: int) -> int:
         """Bytes of one request that holds ``context`` tokens; exact."""
         windows = sum(min(context, window) * width for window, width in self.windows)
-        return context * self._per_token + windows + self.recurrent_bytes + self.convolution_bytes
+        return self._grown(context) + windows + self.recurrent_bytes + self.convolution_bytes
 
     def bytes_over(self, contexts: IntArray) -> IntArray:
         """``bytes_at`` for every point of a sweep, int64 of the same shape."""
-        total = contexts * self._per_token + (self.recurrent_bytes + self.convolution_bytes)
+        total = contexts * 0 + (self.recurrent_bytes + self.convolution_bytes)
+        for tokens, width in self.entries:
+            total = total + np.floor_divide(contexts, tokens) * width
         for window, width in self.windows:
             total = total + np.minimum(contexts, window) * width
         return total
 
-    @property
-    def _per_token(self) -> int:
-        return self.growing_bytes_per_token + self.indexer_bytes_per_token
+    def _grown(self, context: int) -> int:
+        """Bytes of the entries that ``context`` tokens complete."""
+        return sum(divmod(context, tokens)[0] * width for tokens, width in self.entries)
 
     def bytes_reserved_as_full(self, context: int) -> int:
         """Bytes where an engine reserves windowed layers for the whole context."""
-        grown = (self._per_token + self.window_bytes_per_token) * context
+        grown = self._grown(context) + self.window_bytes_per_token * context
         return grown + self.recurrent_bytes + self.convolution_bytes
 
     def longest_context(self, budget_bytes: int, most: int) -> int:
@@ -83,14 +91,26 @@ def request_state(model: Model) -> RequestState:
     def width_bytes(kind: StateKind) -> int:
         return sum(state.width_bytes * n for state, n in states if state.kind is kind)
 
-    windows: dict[int, int] = {}
-    for state, repeats in states:
-        if state.kind is StateKind.WINDOW:
-            windows[state.window] = windows.get(state.window, 0) + state.width_bytes * repeats
+    grows = [(s, n) for s, n in states if s.kind in (StateKind.KV, StateKind.INDEXER)]
+    windows = [(s, n) for s, n in states if s.kind is StateKind.WINDOW]
     return RequestState(
-        width_bytes(StateKind.KV),
-        width_bytes(StateKind.INDEXER),
+        bytes_per_token((s, n) for s, n in grows if s.kind is StateKind.KV),
+        bytes_per_token((s, n) for s, n in grows if s.kind is StateKind.INDEXER),
         width_bytes(StateKind.RECURRENT),
         width_bytes(StateKind.CONVOLUTION),
-        tuple(sorted(windows.items())),
+        _together((state.window, state.width_bytes * n) for state, n in windows),
+        _together((state.tokens_per_entry, state.width_bytes * n) for state, n in grows),
     )
+
+
+def bytes_per_token(states: Iterable[tuple[State, int]]) -> int:
+    """Bytes that a token adds to states with their repeats, on average; rounded up once."""
+    return ceil(sum(Fraction(s.width_bytes * n, s.tokens_per_entry) for s, n in states))
+
+
+def _together(sizes: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """(key, bytes) with the bytes of equal keys added, in order of the keys."""
+    sums: dict[int, int] = {}
+    for key, size in sizes:
+        sums[key] = sums.get(key, 0) + size
+    return tuple(sorted(sums.items()))

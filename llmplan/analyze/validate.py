@@ -8,14 +8,19 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from llmplan.analyze.ledger import ledger
 from llmplan.analyze.parameters import ParameterCounts, parameter_counts
 from llmplan.analyze.state import RequestState, request_state
 from llmplan.documents import shipped_folder
-from llmplan.dtypes import scale_entries
-from llmplan.errors import DocumentError, UnknownNameError, printable
+from llmplan.errors import (
+    DocumentError,
+    InputError,
+    UnknownNameError,
+    UnverifiedModelError,
+    printable,
+)
 from llmplan.model.catalogue import load_model
-from llmplan.model.compiled import Component, Model, Part
-from llmplan.ops.embedding import TiedHead
+from llmplan.model.compiled import Model
 
 MAX_BYTES: Final = 20_000_000
 MAX_ROWS: Final = 100_000
@@ -102,10 +107,10 @@ def _checked(row: dict[str, str]) -> Iterator[Checked]:
     stated = {metric: _whole(row.get(column, "")) for metric, (column, _) in COLUMNS.items()}
     try:
         model = load_model(row["slug"])
-    except UnknownNameError:
+    except (UnknownNameError, UnverifiedModelError) as error:
         for metric, measured in stated.items():
             if measured is not None or metric == "total":
-                yield Checked(slug, metric, measured, None, "skipped", _why_unknown(row))
+                yield Checked(slug, metric, measured, None, "skipped", _why_unknown(row, error))
         return
     counts, state = parameter_counts(model), request_state(model.served())
     for metric, measured in stated.items():
@@ -117,7 +122,9 @@ def _checked(row: dict[str, str]) -> Iterator[Checked]:
         yield reconciled(slug, model, counts, published)
 
 
-def _why_unknown(row: dict[str, str]) -> str:
+def _why_unknown(row: dict[str, str], error: InputError) -> str:
+    if isinstance(error, UnverifiedModelError):
+        return error.reason
     if row.get("config_confidence") in ("unavailable", "partial", "class-default"):
         return f"unverified: config {row['config_confidence']}"
     return "no spec"
@@ -151,24 +158,16 @@ def reconciled(slug: str, model: Model, counts: ParameterCounts, published: int)
 
 def _parts_beside(model: Model, counts: ParameterCounts) -> dict[str, int]:
     """What a hub may count beside parameters, as far as the model has it."""
-    tied = any(isinstance(operator, TiedHead) for operator, _ in model.decoder.counted)
+    counted = ledger(model)
+    scales, all_scales = counted.without_mtp.scale_entries, counted.with_mtp.scale_entries
     parts = {
         "buffers": counts.buffers,
         "MTP": counts.mtp,
-        "scales": sum(_scales(component) for component in model.served().components),
-        "MTP scales": sum(_scales(component) for component in model.parts(Part.MTP)),
-        "a second copy of the tied head": counts.embedding if tied else 0,
+        "scales": scales,
+        "MTP scales": all_scales - scales,
+        "a second copy of the tied head": counted.tied_copy,
     }
     return {name: size for name, size in parts.items() if size}
-
-
-def _scales(component: Component) -> int:
-    """Scale entries that a component stores in its published formats."""
-    return sum(
-        scale_entries(weight.shape, operator.precision.of(weight.role)) * repeats
-        for operator, repeats in component.counted
-        for weight in operator.weights
-    )
 
 
 @dataclass(frozen=True, slots=True)

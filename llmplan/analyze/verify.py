@@ -1,28 +1,14 @@
 """A model against what a file stores: entries and bytes by role, differences named."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmplan.errors import InputError, printable
 from llmplan.model.catalogue import load_config
-from llmplan.model.compiled import Model, Part
+from llmplan.model.compiled import Model
 from llmplan.model.stored.gguf_file import read_gguf
 from llmplan.model.stored.safetensors_file import INDEX_SUFFIX, read_header, read_index
-from llmplan.model.stored.tensors import StoredTensor, layer_of, role_of
-from llmplan.ops.base import Operator, Weight
-from llmplan.ops.precision import Role
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Entries and bytes of one role on one side; scales count as bytes, not as entries."""
-
-    entries: int = 0
-    stored_bytes: int = 0
-
-    def __add__(self, other: "Side") -> "Side":
-        return Side(self.entries + other.entries, self.stored_bytes + other.stored_bytes)
+from llmplan.model.stored.sides import Side, file_sides, spec_sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,50 +58,3 @@ def _held(model: Model, path: Path) -> dict[str, Side]:
         f"'{printable(str(path))}' is no file to verify against: give a config.json, a "
         ".safetensors file, its .safetensors.index.json, or a .gguf file."
     )
-
-
-def spec_sides(model: Model) -> dict[str, Side]:
-    """Entries and bytes of a model by group; MTP modules and towers under their own name."""
-    sides: dict[str, Side] = {}
-    for component in model.components:
-        for operator, repeats in component.counted:
-            for weight in operator.weights:
-                group = _spec_group(component.part, operator, weight)
-                size = operator.weight_bytes(weight) * repeats
-                sides[group] = sides.get(group, Side()) + Side(weight.elements * repeats, size)
-    return sides
-
-
-def _spec_group(part: Part, operator: Operator, weight: Weight) -> str:
-    """A weight's group: that of its operator, since files keep biases beside their matrix."""
-    if part is not Part.DECODER:
-        return part.value
-    if weight.is_buffer:
-        return Role.BUFFER.value
-    return _grouped(operator.weights[0].role)
-
-
-def _grouped(role: Role) -> str:
-    """Small parameters of a token mixer stand with its projections."""
-    mixer = (Role.BIAS, Role.STATE, Role.CONVOLUTION)
-    return Role.ATTENTION.value if role in mixer else role.value
-
-
-def file_sides(tensors: Iterable[StoredTensor], model: Model) -> dict[str, Side]:
-    """Entries and bytes of a file by the group that each tensor's name says."""
-    sides: dict[str, Side] = {}
-    layers = len(model.decoder.layers)
-    for tensor in tensors:
-        group = _file_group(tensor, layers)
-        entries = 0 if tensor.is_scale else tensor.logical_elements
-        sides[group] = sides.get(group, Side()) + Side(entries, tensor.stored_bytes)
-    return sides
-
-
-def _file_group(tensor: StoredTensor, layers: int) -> str:
-    role, layer = role_of(tensor.name), layer_of(tensor.name)
-    if role in (Role.VISION, Role.PROJECTOR):
-        return role.value
-    if tensor.name.startswith("mtp.") or (layer is not None and layer >= layers):
-        return Part.MTP.value
-    return _grouped(role) if role else "unknown"

@@ -18,8 +18,14 @@ class SpecFormat(StrEnum):
     JSON = "json"
 
 
-ConfigPath = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="A published config.json.", show_default=False)
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="config.json, .safetensors or .safetensors.index.json beside its config.json, .gguf, "
+        "or ORG/NAME on the Hugging Face Hub.",
+        show_default=False,
+    ),
 ]
 Name = Annotated[
     str | None, typer.Option("--name", help="Catalogue name to give it.", show_default=False)
@@ -37,18 +43,18 @@ Against = Annotated[
 
 
 def import_config(
-    config: ConfigPath,
+    source: Source,
     name: Name = None,
     format: Format = SpecFormat.YAML,
     output: options.Output = None,
 ) -> None:
-    """Write the spec of a config.json.
+    """Write the spec of a published model.
 
-    Every key must be known; what is not is refused with what to do.
+    Every key must be known; what is not is refused with what to do. Only ORG/NAME uses the network.
     """
     from llmplan.results.importing import ImportQuestion, imported_yaml
 
-    answer = ImportQuestion(path=config, name=name).ask()
+    answer = ImportQuestion(source=source, name=name).ask()
     if format is SpecFormat.JSON:
         show(answer, Target(OutputFormat.JSON, output))
     elif output:

@@ -63,7 +63,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Catalogue name, Hugging Face id, or path of a spec (.yaml) or config.json.",
+        help="Catalogue name, Hugging Face id, or path: spec (.yaml), config.json, .safetensors, "
+        ".gguf.",
         autocompletion=complete_model,
         show_default=False,
     ),
@@ -72,7 +73,8 @@ OptionalModel = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Catalogue name, Hugging Face id, or path of a spec (.yaml) or config.json.",
+        help="Catalogue name, Hugging Face id, or path: spec (.yaml), config.json, .safetensors, "
+        ".gguf.",
         autocompletion=complete_model,
         show_default=False,
     ),

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     """Documents with a schema."""
 
     MODEL = "model"
+    LISTED = "listed"
     DEVICE = "device"
     NODE = "node"
     RESULT = "result"
@@ -26,7 +27,7 @@ KindArgument = Annotated[Kind, typer.Argument(help="What the schema describes.")
 def schema(kind: KindArgument = Kind.MODEL, output: options.Output = None) -> None:
     """Print JSON schemas.
 
-    Of model specs, device and node files, and results.
+    Of model specs, listed models, device and node files, and results.
     """
     text = json.dumps(_schema(kind), indent=2, ensure_ascii=False) + "\n"
     if output:
@@ -38,7 +39,9 @@ def schema(kind: KindArgument = Kind.MODEL, output: options.Output = None) -> No
 def _schema(kind: Kind) -> dict[str, object]:
     match kind:
         case Kind.MODEL:
-            from llmplan.model.spec import model_schema as build
+            from llmplan.model.pipeline_spec import model_schema as build
+        case Kind.LISTED:
+            from llmplan.model.listed.spec import listed_schema as build
         case Kind.DEVICE:
             from llmplan.hardware.spec import device_schema as build
         case Kind.NODE:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from llmplan.model import spec
+from llmplan.model.compressed_blocks import compressed_attention
 from llmplan.model.feed_forward_blocks import channel_mix, mixture_of_experts, mlp
 from llmplan.model.frame import Frame, Operators
 from llmplan.model.recurrent_blocks import (
@@ -20,7 +21,9 @@ from llmplan.model.recurrent_blocks import (
     short_convolution,
 )
 from llmplan.model.softmax_blocks import attention, latent_attention
-from llmplan.ops.norm import Elementwise
+from llmplan.ops.hyper import HyperConnection
+from llmplan.ops.norm import Elementwise, StoredScale
+from llmplan.ops.residual import AttentionResidual
 
 Branches = tuple[tuple[str, spec.BlockSpec], ...]
 """Names and blocks that run side by side; in most layers one alone."""
@@ -30,22 +33,62 @@ def layer_operators(blocks: tuple[Branches, ...], frame: Frame) -> Operators:
     """The blocks of a layer, one after the other or side by side."""
     if frame.norm.placement in ("parallel", "parallel_pre"):
         blocks = (tuple(block for branches in blocks for block in branches),)
-    return tuple(operator for branches in blocks for operator in _branch_operators(branches, frame))
+    inside = (operator for branches in blocks for operator in _branch_operators(branches, frame))
+    return (*inside, *_layer_scalar(frame))
+
+
+def _layer_scalar(frame: Frame) -> Operators:
+    if not frame.layer_scalar:
+        return ()
+    return (StoredScale("layer_scalar", frame.precision, frame.hidden_size, 1.0),)
 
 
 def _branch_operators(branches: Branches, frame: Frame) -> Operators:
     """Blocks side by side with the norms around them and the residual sum."""
     placement = frame.norm.placement
     norm = (frame.stream_norm("pre_norm"),)
-    own = norm if placement == "parallel_pre" else ()
     before = norm if placement not in ("post", "parallel_pre") else ()
     after = (frame.stream_norm("post_norm"),) if placement in ("post", "sandwich") else ()
-    inner = tuple(op for named in branches for op in (*own, *_named_operators(*named, frame)))
-    sums = len(branches)
-    residual = Elementwise(
-        "residual", frame.precision, frame.hidden_size, float(sums), reads=1 + sums
+    inner = tuple(
+        operator
+        for index, named in enumerate(branches)
+        for operator in _normed_branch(named, frame, is_first=not index, is_alone=len(branches) < 2)
     )
-    return (*before, *inner, *after, residual)
+    return (*_into_the_block(frame), *before, *inner, *after, _residual(frame, len(branches)))
+
+
+def _normed_branch(
+    named: tuple[str, spec.BlockSpec], frame: Frame, *, is_first: bool, is_alone: bool
+) -> Operators:
+    """A block with the norms that only its own branch has."""
+    has_own = frame.norm.branch_norms and not is_alone
+    before = frame.norm.placement == "parallel_pre" or (has_own and not is_first)
+    return (
+        *((frame.stream_norm("pre_norm"),) * before),
+        *_named_operators(*named, frame),
+        *((frame.stream_norm("branch_norm"),) * has_own),
+    )
+
+
+def _into_the_block(frame: Frame) -> Operators:
+    """The weighted sum of streams, or of earlier sums of the one stream, that it works on."""
+    if frame.residual_sums:
+        sums, width = frame.residual_sums, frame.hidden_size
+        return (AttentionResidual("attention_residual", frame.precision, width, sums),)
+    if frame.streams == 1:
+        return ()
+    name, precision = "hyper_connection", frame.precision
+    return (HyperConnection(name, precision, frame.streams, frame.hidden_size),)
+
+
+def _residual(frame: Frame, branches: int) -> Elementwise:
+    """The sum of the stream and its branches; several streams are mixed with each other first."""
+    name, precision = "residual", frame.precision
+    if frame.streams == 1:
+        flops, reads = float(branches), 1 + branches
+        return Elementwise(name, precision, frame.hidden_size, flops, reads=reads)
+    flops = 2.0 * (frame.streams + branches)
+    return Elementwise(name, precision, frame.streams * frame.hidden_size, flops, reads=2)
 
 
 def _named_operators(name: str, block: spec.BlockSpec, frame: Frame) -> Operators:
@@ -61,6 +104,7 @@ def operators_of(block: object, _frame: Frame) -> Operators:
 
 operators_of.register(spec.AttentionBlock, attention)
 operators_of.register(spec.MlaBlock, latent_attention)
+operators_of.register(spec.CompressedAttentionBlock, compressed_attention)
 operators_of.register(spec.GatedDeltaNetBlock, gated_delta_net)
 operators_of.register(spec.KdaBlock, kimi_delta_attention)
 operators_of.register(spec.LightningBlock, lightning)

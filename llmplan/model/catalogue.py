@@ -4,48 +4,61 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from llmplan.catalogs import catalogue_file, catalogue_files, is_shipped, shown_path
-from llmplan.documents import load_document
-from llmplan.errors import DocumentError, InputError, UnknownNameError, printable
+from llmplan.documents import Document, load_document
+from llmplan.errors import DocumentError, UnknownNameError, printable
 from llmplan.model.aliases import Reading, readings, short_name
 from llmplan.model.check import check_spec
 from llmplan.model.compile import compile_spec
 from llmplan.model.compiled import Model
-from llmplan.model.spec import ModelSpec
+from llmplan.model.pipeline import check_pipeline, compile_pipeline
+from llmplan.model.pipeline_spec import PIPELINE, PipelineSpec
+from llmplan.model.spec import ModelSpec, SpecIdentity
 from llmplan.ops.precision import LINEAR_ROLES
 from llmplan.validation import validated
 
 SPEC_SUFFIXES: Final = (".yaml", ".yml")
-_LATER_SUFFIXES: Final = (".safetensors", ".gguf")
+CONFIG_SUFFIXES: Final = (".json", ".safetensors", ".gguf")
 KIND: Final = "specs"
-_HUB_ID: Final = re.compile(r"^ *- ([\w.-]+/[\w.-]+)$", re.MULTILINE)
+_ID: Final = r"[\w.-]+/[\w.-]+"
+_HUB_ID: Final = re.compile(rf"^ *- [\"']?({_ID})[\"']?(?: +#.*)?$", re.MULTILINE)
+_IDS_IN_BRACKETS: Final = re.compile(r"\bhf_ids: *\[([^]#]*)\]")
+AnySpec = TypeVar("AnySpec", bound=SpecIdentity)
 _NEXT_STEP: Final = (
     "`llmplan models` lists them; docs/add-a-model.md says how to add one as a YAML file."
 )
 
 
 def load_model(name: str | Path) -> Model:
-    """The model called ``name``: a catalogue name, a hub id, or the path of a spec or config file.
+    """The model called ``name``: a catalogue name, a hub id, or the path of a file.
+
+    The file is a spec, a config, a safetensors file or index with its config, or a GGUF file.
 
     Raises:
         UnknownNameError: In no catalogue, with the nearest names.
+        UnverifiedModelError: Known by name only.
         DocumentError: The spec cannot be read or contradicts itself.
     """
     text = str(name)
     if text.endswith(SPEC_SUFFIXES):
         return load_spec(Path(text))
-    if text.endswith(".json"):
+    if text.endswith(CONFIG_SUFFIXES):
         return load_config(Path(text))
-    if text.endswith(_LATER_SUFFIXES):
-        shown = printable(text)
-        raise InputError(f"'{shown}' cannot be read yet: give a spec (.yaml) or a config.json.")
     found = _found(text.strip())
     if found is None:
-        known = (*model_names(), *dict(_hub_ids()))
+        from llmplan.model.listed import listed_names, refuse_listed  # noqa: PLC0415 (rarely needed)
+
+        refuse_listed(text)
+        known = (*model_names(), *dict(_hub_ids()), *listed_names())
         raise UnknownNameError("model", text, known, _NEXT_STEP)
     return load_spec(found.path, found)
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is a path, or leads to a spec."""
+    return name.endswith((*SPEC_SUFFIXES, *CONFIG_SUFFIXES)) or bool(_found(name.strip()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +108,16 @@ def _found(asked: str) -> Found | None:
 
 
 def load_config(path: Path) -> Model:
-    """The model that a publisher's ``config.json`` describes.
+    """The model that a publisher's ``config.json`` or weight file describes.
 
     Raises:
         DocumentError: The file cannot be read, or holds an architecture or key that is not known.
     """
-    from llmplan.model.importing.config import import_config  # noqa: PLC0415 (rarely needed)
+    from llmplan.model.importing.stored import import_file  # noqa: PLC0415 (rarely needed)
 
-    return compile_spec(*import_config(path))
+    spec, document = import_file(path)
+    is_config = path.suffix == ".json" and not path.name.endswith(".index.json")
+    return compile_spec(spec, document, () if is_config else spec.notes)
 
 
 def load_spec(path: Path, found: Found | None = None) -> Model:
@@ -112,16 +127,24 @@ def load_spec(path: Path, found: Found | None = None) -> Model:
         DocumentError: The file cannot be read or contradicts itself.
     """
     document = load_document(path, shown_path(path, KIND))
-    spec = validated(document, ModelSpec)
+    remark = found.remark if found else ()
+    if document.data.get("kind") == PIPELINE:
+        pipeline = _read_spec(path, document, PipelineSpec, found)
+        check_pipeline(pipeline, document)
+        return compile_pipeline(pipeline, document, remark)
+    spec = _read_spec(path, document, ModelSpec, found)
+    check_spec(spec, document)
+    return compile_spec(spec, document, remark)
+
+
+def _read_spec(path: Path, document: Document, kind: type[AnySpec], found: Found | None) -> AnySpec:
+    spec = validated(document, kind)
     if is_shipped(path, KIND) and spec.name != path.stem:
         raise document.error(f"must equal the file's name, {path.stem}.", ("name",))
-    check_spec(spec, document)
-    if found is None:
-        return compile_spec(spec, document)
-    return compile_spec(as_found(spec, found), document, found.remark)
+    return as_found(spec, found) if found else spec
 
 
-def as_found(spec: ModelSpec, found: Found) -> ModelSpec:
+def as_found(spec: AnySpec, found: Found) -> AnySpec:
     """The spec with the context of the variant that was found, and the format its name says."""
     update: dict[str, object] = {}
     for variant in spec.variants:
@@ -149,8 +172,14 @@ def _hub_ids() -> Iterator[tuple[str, Path]]:
     Only list items that look like ids are read: parsing every file would take ten times longer.
     """
     for path in spec_paths():
-        for item in _HUB_ID.finditer(path.read_text(encoding="utf-8")):
-            yield item[1].lower(), path
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for hub_id in (*_HUB_ID.findall(text), *_ids_in_brackets(text)):
+            yield hub_id.lower(), path
+
+
+def _ids_in_brackets(text: str) -> Iterator[str]:
+    for listed in _IDS_IN_BRACKETS.findall(text):
+        yield from re.findall(_ID, listed)
 
 
 def check_hub_ids() -> None:

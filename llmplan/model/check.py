@@ -1,6 +1,6 @@
 """What a spec may not contradict. Each fault names its key, so that the error has file and line."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import singledispatch
 
 from llmplan.documents import Document, KeyPath
@@ -9,7 +9,7 @@ from llmplan.errors import InputError, nearest_names
 from llmplan.model import spec
 
 Fault = tuple[KeyPath, str]
-Blocks = dict[str, spec.BlockSpec]
+Blocks = Mapping[str, spec.BlockSpec]
 
 
 def check_spec(model: spec.ModelSpec, document: Document) -> None:
@@ -24,14 +24,14 @@ def check_spec(model: spec.ModelSpec, document: Document) -> None:
 
 def faults(model: spec.ModelSpec) -> Iterator[Fault]:
     """All contradictions of a spec, in reading order."""
-    yield from _precision_faults(model)
+    yield from precision_faults(model)
     yield from _head_and_norm_faults(model)
-    yield from _stack_faults(model.blocks, model.layers, model.num_hidden_layers, ())
+    yield from stack_faults(model.blocks, model.layers, model.num_hidden_layers, ())
     if model.mtp:
         yield from _name_faults(model.mtp.blocks, model.blocks, ("mtp", "blocks"))
     if model.vision:
         tower = model.vision
-        yield from _stack_faults(tower.blocks, tower.layers, tower.num_hidden_layers, ("vision",))
+        yield from stack_faults(tower.blocks, tower.layers, tower.num_hidden_layers, ("vision",))
         if tower.image_size and tower.image_size % tower.patch_size:
             size = f"{tower.image_size} is no multiple of patch_size {tower.patch_size}"
             yield ("vision", "image_size"), f"{size}."
@@ -67,9 +67,14 @@ def _head_and_norm_faults(model: spec.ModelSpec) -> Iterator[Fault]:
         yield ("lm_head_bias",), "stands beside tie_word_embeddings; only a head of its own has it."
     if model.norm.bias and not model.norm.weight:
         yield ("norm", "bias"), "stands without a weight."
+    if model.hc_mult and model.attn_res_block_size:
+        yield ("hc_mult",), "stands beside attn_res_block_size; a model has one of them."
+    if model.norm.branch_norms and model.norm.placement != "sandwich":
+        yield ("norm", "branch_norms"), "needs placement: sandwich."
 
 
-def _precision_faults(model: spec.ModelSpec) -> Iterator[Fault]:
+def precision_faults(model: spec.SpecIdentity) -> Iterator[Fault]:
+    """Formats that are not known."""
     for role, name in model.precision.items():
         try:
             format_named(name)
@@ -77,9 +82,10 @@ def _precision_faults(model: spec.ModelSpec) -> Iterator[Fault]:
             yield ("precision", role.value), str(error)
 
 
-def _stack_faults(
+def stack_faults(
     blocks: Blocks, layers: tuple[spec.LayerRun, ...], stated: int, at: KeyPath
 ) -> Iterator[Fault]:
+    """Contradictions of named blocks and the layers made of them."""
     for name, block in blocks.items():
         for key, message in block_faults(block):
             yield (*at, "blocks", name, key), message
@@ -153,10 +159,29 @@ def _attention(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
     yield from _not_divisible("num_attention_heads", heads, "num_key_value_heads", kv_heads)
     if block.rotary_dim is not None and block.rotary_dim > block.head_dim:
         yield "rotary_dim", f"{block.rotary_dim} is more than head_dim {block.head_dim}."
+    if block.value_is_key and block.v_head_dim not in (None, block.head_dim):
+        yield "value_is_key", "needs values as wide as keys."
     if block.qk_norm_bias and block.qk_norm != "head":
         yield "qk_norm_bias", "needs qk_norm: head."
     if block.sliding_window and block.attention_chunk_size:
         yield "attention_chunk_size", "stands beside sliding_window; a layer has one of them."
+
+
+@block_faults.register
+def _compressed_attention(block: spec.CompressedAttentionBlock) -> Iterator[tuple[str, str]]:
+    heads, groups = block.num_attention_heads, block.o_groups
+    yield from _not_divisible("num_attention_heads", heads, "o_groups", groups)
+    if block.qk_rope_head_dim > block.head_dim:
+        yield (
+            "qk_rope_head_dim",
+            f"{block.qk_rope_head_dim} is more than head_dim {block.head_dim}.",
+        )
+    if block.compress_ratio is None and block.indexer:
+        yield "indexer", "needs compress_ratio: it chooses among entries."
+    if block.compress_ratio is None and block.overlapping_entries:
+        yield "overlapping_entries", "needs compress_ratio."
+    if block.indexer and block.indexer.indexer_type == "shared":
+        yield "indexer", "of type shared stands in mla blocks only."
 
 
 @block_faults.register
@@ -193,6 +218,8 @@ def _moe(block: spec.MoeBlock) -> Iterator[tuple[str, str]]:
             "num_experts_per_tok",
             f"{block.num_experts_per_tok} is more than num_experts {block.num_experts}.",
         )
+    if block.moe_latent_norm and block.moe_latent_size is None:
+        yield "moe_latent_norm", "needs moe_latent_size."
     if block.n_shared_experts and block.shared_expert_intermediate_size:
         yield "n_shared_experts", "stands beside shared_expert_intermediate_size; keep one."
     shared = block.n_shared_experts or block.shared_expert_intermediate_size

@@ -1,18 +1,20 @@
 """A checked spec to a compiled model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from llmplan.documents import Document
-from llmplan.dtypes import format_named
+from llmplan.dtypes import divide_up, format_named
 from llmplan.model import spec
 from llmplan.model.blocks import layer_operators
 from llmplan.model.compiled import Component, Identity, Layer, Model, Part
-from llmplan.model.frame import Frame, Width
+from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.base import Operator
 from llmplan.ops.embedding import Embedding, LearnedVectors, PositionTable, TiedHead
+from llmplan.ops.hyper import HyperConnection
 from llmplan.ops.linear import Linear, Split, Tokens
-from llmplan.ops.norm import Norm
+from llmplan.ops.norm import Norm, StoredScale
 from llmplan.ops.precision import Precision, Role
+from llmplan.ops.residual import AttentionResidual
 
 
 def compile_spec(
@@ -25,22 +27,38 @@ def compile_spec(
         document: Its file.
         assumptions: What was assumed to come to it, to be said wherever the model is used.
     """
-    frame = Frame(model.hidden_size, model.norm, native_precision(model))
+    frame = Frame(
+        model.hidden_size,
+        model.norm,
+        native_precision(model),
+        streams=model.hc_mult or 1,
+        layer_scalar=model.layer_scalar,
+        residual_sums=_residual_sums(model),
+    )
     optional = (_mtp(model, frame), _vision(model, frame), _projector(model, frame))
     return Model(
-        _identity(model, document, assumptions),
+        identity_of(model, document, assumptions),
         model.max_position_embeddings,
         (_decoder(model, frame), *(c for c in optional if c is not None)),
     )
 
 
-def native_precision(model: spec.ModelSpec) -> Precision:
+def _residual_sums(model: spec.ModelSpec) -> int:
+    """One sum for each started block of layers, and the input table's output."""
+    size = model.attn_res_block_size
+    return divide_up(model.num_hidden_layers, size) + 1 if size else 0
+
+
+def native_precision(model: spec.SpecIdentity) -> Precision:
     """The published mix; biases, convolutions and state stay bf16 unless the spec names them."""
     stated = tuple((role, format_named(name)) for role, name in model.precision.items())
     return Precision().with_roles(stated)
 
 
-def _identity(model: spec.ModelSpec, document: Document, assumptions: tuple[str, ...]) -> Identity:
+def identity_of(
+    model: spec.SpecIdentity, document: Document, assumptions: tuple[str, ...]
+) -> Identity:
+    """What a model is called and where it comes from."""
     revision = f", revision {model.source.revision}" if model.source.revision else ""
     source = f"{model.source.config}{revision} ({model.source.date}, {model.source.confidence})"
     return Identity(
@@ -69,8 +87,8 @@ def _decoder(model: spec.ModelSpec, frame: Frame) -> Component:
     return Component(
         Part.DECODER,
         (table, *_after_the_table(model, frame)),
-        _layers(model.blocks, model.layers, frame),
-        (_final_norm(frame, Tokens.LAST), _head(model, frame)),
+        stacked_layers(model.blocks, model.layers, frame),
+        (*_after_the_layers(frame, Tokens.LAST), _head(model, frame)),
     )
 
 
@@ -81,6 +99,21 @@ def _after_the_table(model: spec.ModelSpec, frame: Frame) -> Iterator[Operator]:
         )
     if model.embedding_norm:
         yield frame.stream_norm("embedding_norm")
+
+
+def _after_the_layers(frame: Frame, tokens: Tokens) -> Operators:
+    """The norm, and before it the sum of the residual streams where there are several."""
+    norm = _final_norm(frame, tokens)
+    if frame.residual_sums:
+        mix = AttentionResidual(
+            "output_residual", frame.precision, frame.hidden_size, frame.residual_sums, tokens
+        )
+        return (mix, norm)
+    if frame.streams == 1:
+        return (norm,)
+    name, precision, width = "hyper_head", frame.precision, frame.hidden_size
+    last = HyperConnection(name, precision, frame.streams, width, is_last=True, tokens=tokens)
+    return (last, norm)
 
 
 def _final_norm(frame: Frame, tokens: Tokens) -> Norm:
@@ -112,9 +145,10 @@ def _head(model: spec.ModelSpec, frame: Frame) -> Operator:
     )
 
 
-def _layers(
-    blocks: dict[str, spec.BlockSpec], runs: Iterable[spec.LayerRun], frame: Frame
+def stacked_layers(
+    blocks: Mapping[str, spec.BlockSpec], runs: Iterable[spec.LayerRun], frame: Frame
 ) -> tuple[Layer, ...]:
+    """The layers of a stack in order; equal ones are one object."""
     layers: dict[spec.LayerBlocks, Layer] = {}
     for names in _block_names(runs):
         if names not in layers:
@@ -124,7 +158,7 @@ def _layers(
 
 
 def _layer_operators(
-    names: spec.LayerBlocks, blocks: dict[str, spec.BlockSpec], frame: Frame
+    names: spec.LayerBlocks, blocks: Mapping[str, spec.BlockSpec], frame: Frame
 ) -> tuple[Operator, ...]:
     branches = tuple(
         tuple((name, blocks[name]) for name in together) for together in _branches(names)
@@ -164,7 +198,7 @@ def _mtp(model: spec.ModelSpec, frame: Frame) -> Component | None:
         )
     head = (_head(model, frame),) if model.mtp.own_head else ()
     blocks = _layer_operators(model.mtp.blocks, model.blocks, frame)
-    module = Layer("mtp", (*own, *blocks, _final_norm(frame, Tokens.ALL), *head))
+    module = Layer("mtp", (*own, *blocks, *_after_the_layers(frame, Tokens.ALL), *head))
     return Component(Part.MTP, (), (module,) * model.mtp.num_nextn_predict_layers, ())
 
 
@@ -193,9 +227,17 @@ def _vision(model: spec.ModelSpec, frame: Frame) -> Component | None:
         if count
     ]
     before += [inside.stream_norm("pre_layernorm")] * tower.pre_norm
-    after = (inside.stream_norm("post_layernorm"),) * tower.post_norm
-    layers = _layers(tower.blocks, tower.layers, inside)
-    return Component(Part.VISION, tuple(before), layers, after)
+    after: list[Operator] = [inside.stream_norm("post_layernorm")] * tower.post_norm
+    after += [_standardization(inside)] * tower.standardize
+    layers = stacked_layers(tower.blocks, tower.layers, inside)
+    return Component(Part.VISION, tuple(before), layers, tuple(after))
+
+
+def _standardization(tower: Frame) -> StoredScale:
+    width = tower.hidden_size
+    return StoredScale(
+        "standardize", tower.precision, width, 2.0, entries=2 * width, label="2 x hidden_size"
+    )
 
 
 def _projector(model: spec.ModelSpec, frame: Frame) -> Component | None:
@@ -228,6 +270,7 @@ def _projector_operator(
             precision,
             item.width,
             kind=item.norm,
+            has_weight=item.weight,
             has_bias=item.bias,
             role=Role.PROJECTOR,
             label=f"{where}.width",

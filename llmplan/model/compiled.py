@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import Final
 
 from llmplan.documents import Document
 from llmplan.ops.base import Operator
@@ -20,6 +21,14 @@ class Part(StrEnum):
     MTP = "mtp"
     VISION = "vision"
     PROJECTOR = "projector"
+    TRANSFORMER = "transformer"
+    TEXT_ENCODER = "text_encoder"
+    TEXT_ENCODER_2 = "text_encoder_2"
+    VAE = "vae"
+
+
+PIPELINE_PARTS: Final = (Part.TRANSFORMER, Part.TEXT_ENCODER, Part.TEXT_ENCODER_2, Part.VAE)
+"""The parts of a diffusion pipeline; all are loaded, none is optional."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +110,47 @@ class Identity:
     document: Document
 
 
+@dataclass(frozen=True, slots=True)
+class Diffusion:
+    """How a diffusion pipeline makes an image.
+
+    Attributes:
+        image_size: Pixels a side of the published image.
+        num_inference_steps: Steps that it is published to take.
+        latent_side: Pixels a side of a latent pixel.
+        token_side: Pixels a side of an image token.
+        prompt_tokens: Prompt tokens that the transformer sees.
+        encoder_tokens: Tokens that each text encoder runs on.
+    """
+
+    image_size: int
+    num_inference_steps: int
+    latent_side: int
+    token_side: int
+    prompt_tokens: int
+    encoder_tokens: tuple[tuple[Part, int], ...]
+
+
 @dataclass(frozen=True)
 class Model:
     """A compiled model.
 
     Attributes:
         identity: Names and sources.
-        context_length: Longest context in tokens that the model is published for.
+        context_length: Longest context in tokens that the model is published for; of a pipeline,
+            tokens of a prompt.
         components: Decoder first; MTP modules, vision tower and projector where there are any.
+        diffusion: How a diffusion pipeline runs; None for a language model.
     """
 
     identity: Identity
     context_length: int
     components: tuple[Component, ...]
+    diffusion: Diffusion | None = None
 
     @property
     def decoder(self) -> Component:
-        """The language model itself."""
+        """The language model itself; of a pipeline, the diffusion transformer."""
         return self.components[0]
 
     def parts(self, *wanted: Part) -> tuple[Component, ...]:
@@ -126,7 +159,7 @@ class Model:
 
     def served(self, *, mtp: bool = False, vision: bool = True) -> "Model":
         """The model as it is loaded: MTP modules on request, vision unless it is left out."""
-        wanted = {Part.DECODER}
+        wanted = {Part.DECODER, *PIPELINE_PARTS}
         wanted |= {Part.MTP} if mtp else set()
         wanted |= {Part.VISION, Part.PROJECTOR} if vision else set()
         return replace(self, components=self.parts(*wanted))

@@ -5,14 +5,22 @@ from typing import Final
 
 from llmplan.model import spec
 from llmplan.model.frame import Frame, Operators, Width
-from llmplan.ops.moe import Experts, Router
-from llmplan.ops.norm import GATE_FLOPS, Elementwise, LearnedActivation
+from llmplan.ops.moe import Experts, ExpertTable, Router
+from llmplan.ops.norm import GATE_FLOPS, Elementwise, LearnedActivation, Norm
 from llmplan.ops.precision import Role
 from llmplan.ops.ssm import TokenShift
 
-ACTIVATION_FLOPS: Final = {"silu": 4.0, "gelu": 8.0, "relu": 1.0, "relu2": 2.0, "xielu": 6.0}
+ACTIVATION_FLOPS: Final = {
+    "silu": 4.0,
+    "gelu": 8.0,
+    "relu": 1.0,
+    "relu2": 2.0,
+    "xielu": 6.0,
+    "situ": 12.0,
+}
 """Vector FLOPs of one activation: exp, add, divide, multiply for silu; the tanh form for gelu;
-expm1, subtract, two products, a sum and the choice of branch for xielu."""
+expm1, subtract, two products, a sum and the choice of branch for xielu; a sigmoid, two scaled
+tanh and a product for situ."""
 LEARNED_SCALARS: Final = {"xielu": 2}
 """Scalars that an activation stores: alpha_p and alpha_n of xIELU (Huang and Schlag 2024)."""
 
@@ -78,7 +86,9 @@ def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
             E,
             has_bias=block.router_bias,
             has_correction_bias=block.e_score_correction_bias,
+            has_scales=block.router_scales,
         ),
+        *_expert_table(block, frame),
         *into,
         Experts(
             "experts",
@@ -96,15 +106,27 @@ def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
     )
 
 
+def _expert_table(block: spec.MoeBlock, frame: Frame) -> Operators:
+    if block.expert_table_rows is None:
+        return ()
+    rows, k = block.expert_table_rows, block.num_experts_per_tok
+    return (ExpertTable("expert_table", frame.precision, rows, k),)
+
+
 def _latent_projections(block: spec.MoeBlock, frame: Frame) -> tuple[Operators, Operators]:
     """From the stream to the width of the routed experts, and back."""
     if block.moe_latent_size is None:
         return (), ()
     latent = (block.moe_latent_size, "moe_latent_size")
+    norm = (
+        (Norm("latent_norm", frame.precision, latent[0], label=latent[1]),)
+        if block.moe_latent_norm
+        else ()
+    )
     stream = Width(frame.hidden_size, "hidden_size")
     return (
         (frame.column("fc1_latent_proj", Width(*latent), Role.FFN),),
-        (frame.between("fc2_latent_proj", latent, stream, Role.FFN),),
+        (*norm, frame.between("fc2_latent_proj", latent, stream, Role.FFN)),
     )
 
 

@@ -20,12 +20,18 @@ class Frame:
         norm: Norms of the stream.
         precision: Formats by role.
         in_tower: Whether this is the vision tower, whose weights are all of role ``vision``.
+        streams: Residual streams that hyper-connections mix; 1 without them.
+        layer_scalar: Whether a stored factor scales the output of each layer.
+        residual_sums: Sums that attention residuals mix at most; 0 without them.
     """
 
     hidden_size: int
     norm: spec.NormSpec
     precision: Precision
     in_tower: bool = False
+    streams: int = 1
+    layer_scalar: bool = False
+    residual_sums: int = 0
 
     def role(self, role: Role) -> Role:
         """The role of a weight in this stream."""

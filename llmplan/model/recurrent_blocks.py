@@ -96,7 +96,7 @@ def _kda_gate(name: str, block: spec.KdaBlock, frame: Frame) -> Operators:
     """Projection of the decay or of the output gate, in two steps or in one."""
     H, h = block.num_heads, block.head_dim
     heads, rank = Width(H * h, "num_heads x head_dim", H), (h, "head_dim")
-    if not block.low_rank_gates:
+    if not block.low_rank_gates or (name == "g" and block.full_rank_output_gate):
         return (frame.column(f"{name}_proj", heads, Role.ATTENTION),)
     return (
         frame.column(f"{name}_a_proj", Width(*rank), Role.STATE),

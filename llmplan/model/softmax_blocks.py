@@ -24,8 +24,13 @@ def attention(block: spec.AttentionBlock, frame: Frame) -> Operators:
     return (
         frame.column("q_proj", query, Role.ATTENTION, bias=bias),
         frame.column("k_proj", keys, Role.ATTENTION, bias=bias),
-        frame.column("v_proj", values, Role.ATTENTION, bias=bias),
+        *(
+            []
+            if block.value_is_key
+            else [frame.column("v_proj", values, Role.ATTENTION, bias=bias)]
+        ),
         *_qk_norms(block, frame),
+        *([Norm("v_norm", frame.precision, h_v, K, has_weight=False)] if block.value_norm else []),
         *_rotary(block, frame),
         _attention_core(block, frame, h_v),
         *_output_gate(block, frame, output),

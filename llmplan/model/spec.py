@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from llmplan.described import described_schema
 from llmplan.ops.norm import NormKind
 from llmplan.ops.precision import Role
 
@@ -58,6 +57,9 @@ class NormSpec(Strict):
     placement: Literal["pre", "post", "sandwich", "parallel", "parallel_pre"] = "pre"
     """Before each block, after it (inside the residual branch), both, or one for all blocks of a
     layer, which then run side by side; parallel_pre runs them side by side, each after its own."""
+    branch_norms: Flag = False
+    """Blocks side by side have norms of their own inside those around them: one after each, and
+    one before each but the first, which has the common one (Gemma 4)."""
 
 
 class AttentionBlock(Strict):
@@ -80,6 +82,10 @@ class AttentionBlock(Strict):
     qk_norm: Literal["none", "head", "each_head", "full", "l2"] = "none"
     """Norm of queries and keys: per head with one shared weight (head) or a weight for each
     (each_head), over the full width, or per head without weights (l2)."""
+    value_norm: Flag = False
+    """A norm of values per head, without a weight (Gemma 4)."""
+    value_is_key: Flag = False
+    """No value projection: values are the projected keys, apart before norm and positions."""
     qk_norm_bias: Flag = False
     """A bias beside that shared weight, as in a LayerNorm (Persimmon)."""
     output_gate: Literal["none", "elementwise", "head"] = "none"
@@ -128,10 +134,37 @@ class MlaBlock(Strict):
     """Head width of values."""
     rotary: Flag = True
     """False where the positional part is not rotated (Kimi Linear)."""
-    output_gate: Literal["none", "head"] = "none"
-    """Gate on the attention output, one value a head (Ling 3.0)."""
+    output_gate: Literal["none", "elementwise", "head"] = "none"
+    """Gate on the attention output: one value an element (Kimi K3), or one a head (Ling 3.0)."""
     indexer: IndexerSpec | None = None
     """Sparse attention on top."""
+
+
+class CompressedAttentionBlock(Strict):
+    """Attention over a window and over entries that stand for many tokens (DeepSeek V4)."""
+
+    kind: Literal["compressed_attention"]
+    """compressed_attention"""
+    num_attention_heads: SmallCount
+    """Query heads; they share one head that is key and value."""
+    head_dim: SmallCount
+    """Width of every head and of an entry."""
+    q_lora_rank: Count
+    """Rank of the query compression."""
+    qk_rope_head_dim: SmallCount
+    """Rotated part of a head."""
+    o_groups: SmallCount
+    """Groups of heads in the output projection."""
+    o_lora_rank: Count
+    """Rank that each group is projected to."""
+    sliding_window: Count
+    """Each query sees this many last tokens."""
+    compress_ratio: SmallCount | None = None
+    """Tokens that an entry stands for; absent where a layer has the window only."""
+    overlapping_entries: Flag = False
+    """Each entry also draws on the tokens of the entry before it, by projections twice as wide."""
+    indexer: IndexerSpec | None = None
+    """Chooses the entries that a query attends to; absent where it attends to all."""
 
 
 class GatedDeltaNetBlock(Strict):
@@ -164,6 +197,8 @@ class KdaBlock(Strict):
     """Taps of the three short convolutions."""
     low_rank_gates: Flag = True
     """False where decay and output gate are projected in one step (Ling 3.0)."""
+    full_rank_output_gate: Flag = False
+    """The output gate alone is projected in one step (Kimi K3)."""
 
 
 class LightningBlock(Strict):
@@ -273,8 +308,8 @@ class MlpBlock(Strict):
     """mlp"""
     intermediate_size: Count
     """Inner width of one branch."""
-    hidden_act: Literal["silu", "gelu", "relu", "relu2", "xielu"] = "silu"
-    """Activation; xielu learns two scalars a layer (Apertus)."""
+    hidden_act: Literal["silu", "gelu", "relu", "relu2", "xielu", "situ"] = "silu"
+    """Activation; xielu learns two scalars a layer (Apertus), situ is bounded (Kimi K3)."""
     gated: Flag = True
     """Three matrices (gate, up, down) instead of two."""
     mlp_bias: Flag = False
@@ -294,13 +329,15 @@ class MoeBlock(Strict):
     """Inner width of one routed expert."""
     moe_latent_size: Count | None = None
     """Width that routed experts work at, between two projections that every token passes."""
+    moe_latent_norm: Flag = False
+    """A norm of the routed experts' sum, before the projection back (Kimi K3)."""
     n_shared_experts: SmallCount | None = None
     """Shared experts of moe_intermediate_size each, fused into one network."""
     shared_expert_intermediate_size: Count | None = None
     """Inner width of the shared network where it is stated by itself."""
     shared_expert_gate: Flag = False
     """A sigmoid gate on the shared output."""
-    hidden_act: Literal["silu", "gelu", "relu", "relu2"] = "silu"
+    hidden_act: Literal["silu", "gelu", "relu", "relu2", "situ"] = "silu"
     """Activation."""
     gated: Flag = True
     """Three matrices an expert instead of two."""
@@ -310,6 +347,10 @@ class MoeBlock(Strict):
     """A bias of the router that is a parameter: on its scores, or on the choice only (AFMoE)."""
     e_score_correction_bias: Flag = False
     """A stored selection bias a routed expert, which is a buffer and no parameter."""
+    router_scales: Flag = False
+    """The router's input is normed and scaled by feature, its result by expert (Gemma 4)."""
+    expert_table_rows: Count | None = None
+    """Token ids whose experts stand in a stored table, a buffer, instead of being chosen."""
 
 
 class Rwkv6ChannelMixBlock(Strict):
@@ -324,6 +365,7 @@ class Rwkv6ChannelMixBlock(Strict):
 BlockSpec = Annotated[
     AttentionBlock
     | MlaBlock
+    | CompressedAttentionBlock
     | GatedDeltaNetBlock
     | KdaBlock
     | LightningBlock
@@ -395,6 +437,8 @@ class VisionSpec(Strict):
     """A norm before the first layer."""
     post_norm: Flag = False
     """A norm after the last layer."""
+    standardize: Flag = False
+    """A stored shift and scale a channel, buffers, after the last layer (Gemma 4)."""
     norm: NormSpec
     """Norms of the tower."""
     blocks: dict[BlockName, BlockSpec]
@@ -434,6 +478,8 @@ class ProjectorNorm(Strict):
     """Width."""
     norm: NormKind = NormKind.RMS
     """rmsnorm or layernorm."""
+    weight: Flag = True
+    """False where the norm has no parameters."""
     bias: Flag = False
     """Whether there is a bias."""
 
@@ -463,8 +509,8 @@ class VariantSpec(Strict):
     """Their Hugging Face ids."""
 
 
-class ModelSpec(Strict):
-    """One model."""
+class SpecIdentity(Strict):
+    """What every spec says of its model, whatever that is made of."""
 
     name: Slug
     """Catalogue name; the file's own."""
@@ -484,6 +530,13 @@ class ModelSpec(Strict):
     """Release day or month; absent where it is not known."""
     notes: tuple[Text, ...] = ()
     """What a reader should know and the numbers do not say."""
+    precision: dict[Role, Text] = {}
+    """Published format by role; bf16 where nothing is said, fp32 for buffers."""
+
+
+class ModelSpec(SpecIdentity):
+    """One model."""
+
     max_position_embeddings: Count
     """Longest context in tokens that the model is published for."""
     hidden_size: Count
@@ -492,6 +545,8 @@ class ModelSpec(Strict):
     """Decoder layers."""
     vocab_size: Count
     """Rows of the input table, padding included."""
+    unpadded_vocab_size: Count | None = None
+    """Tokens of the vocabulary, where the config states them beside the padded rows."""
     tie_word_embeddings: Flag
     """Whether the output head is the input table."""
     lm_head_bias: Flag = False
@@ -502,8 +557,13 @@ class ModelSpec(Strict):
     """Norms of the residual stream."""
     embedding_norm: Flag = False
     """A norm after the input table (RWKV)."""
-    precision: dict[Role, Text] = {}
-    """Published format by role; bf16 where nothing is said, fp32 for buffers."""
+    layer_scalar: Flag = False
+    """A stored factor, a buffer, on the output of each layer (Gemma 4)."""
+    hc_mult: Annotated[int, Field(gt=1, le=64, strict=True)] | None = None
+    """Residual streams that hyper-connections mix around each block; absent for a single one."""
+    attn_res_block_size: SmallCount | None = None
+    """Attention residuals: every block works on a mix of the sums of so many layers each, of
+    which there is one more at the end; absent for the usual residual stream."""
     blocks: dict[BlockName, BlockSpec]
     """Named blocks."""
     layers: LayerRuns
@@ -516,8 +576,3 @@ class ModelSpec(Strict):
     """What carries vision features into the decoder."""
     deepstack: DeepstackSpec | None = None
     """Projectors of inner layers of the tower (Qwen3-VL)."""
-
-
-def model_schema() -> dict[str, Any]:
-    """JSON schema of a model spec, for editors."""
-    return described_schema(ModelSpec)

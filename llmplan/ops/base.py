@@ -179,10 +179,11 @@ class State:
 
     Attributes:
         kind: Growing keys and values, windowed ones, indexer keys, or fixed state.
-        width: Elements per token (kv, window, indexer) or per request (recurrent, convolution).
+        width: Elements per entry (kv, window, indexer) or per request (recurrent, convolution).
         format: Element format.
         formula: ``width`` in words of the spec's keys.
         window: Tokens kept at most; 0 where nothing is dropped.
+        tokens_per_entry: Tokens that one entry stands for; only complete entries are kept.
     """
 
     kind: StateKind
@@ -190,6 +191,7 @@ class State:
     format: Format
     formula: str
     window: int = 0
+    tokens_per_entry: int = 1
 
     @property
     def is_fixed(self) -> bool:
@@ -198,14 +200,33 @@ class State:
 
     @property
     def width_bytes(self) -> int:
-        """Bytes of one token's entry, or of the whole fixed state."""
+        """Bytes of one entry, or of the whole fixed state."""
         return bytes_for((self.width,), self.format)
 
     def bytes_at(self, context: int) -> int:
         """Bytes of one request that holds ``context`` tokens."""
         if self.is_fixed:
             return self.width_bytes
-        return self.width_bytes * (min(context, self.window) if self.window else context)
+        kept = min(context, self.window) if self.window else context
+        entries, _waiting = divmod(kept, self.tokens_per_entry)
+        return self.width_bytes * entries
+
+
+class Stream(StrEnum):
+    """What passes through an operator in one step.
+
+    A language model has tokens only. The parts of a diffusion pipeline see an image of so many
+    tokens, its prompt, both joined, or one vector an image; its autoencoder works on latent pixels.
+    """
+
+    TOKENS = "tokens"
+    IMAGE = "image"
+    PROMPT = "prompt"
+    JOINT = "joint"
+    VECTOR = "vector"
+    DECODING = "decoding"
+    ENCODING = "encoding"
+    """Latent pixels of an image that is read in; none where an image is made from text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +239,13 @@ class Operator:
         name: Name within its layer.
         precision: Formats by role.
         block: Name of the spec's block that states it; empty outside blocks.
+        stream: What passes through it.
     """
 
     name: str
     precision: Precision
     block: str = field(default="", compare=False, kw_only=True)
+    stream: Stream = field(default=Stream.TOKENS, kw_only=True)
 
     @property
     def weights(self) -> tuple[Weight, ...]:

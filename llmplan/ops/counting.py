@@ -9,6 +9,7 @@ from functools import singledispatch
 
 from llmplan.ops.attention import Attention, Mask
 from llmplan.ops.base import Operator
+from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.sparse import Indexer
 
@@ -24,6 +25,9 @@ def as_full_square(operator: Operator) -> Operator:
 
 @as_full_square.register(Attention)
 @as_full_square.register(LatentAttention)
+@as_full_square.register(CompressedAttention)
 @as_full_square.register(Indexer)
-def _unmasked(operator: Attention | LatentAttention | Indexer) -> Operator:
+def _unmasked(
+    operator: Attention | LatentAttention | CompressedAttention | Indexer,
+) -> Operator:
     return replace(operator, mask=Mask.FULL)

@@ -1,6 +1,6 @@
 """Input tables, learned positions, and an output head that shares the input table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmplan.ops.base import Cost, Operator, Step, Weight
 from llmplan.ops.linear import Tokens
@@ -102,11 +102,13 @@ class LearnedVectors(Operator):
         count: Vectors.
         width: Width.
         role: What they belong to.
+        labels: Origin of (count, width) in words of the spec's keys.
     """
 
     count: int
     width: int
     role: Role
+    labels: tuple[str, str] = field(default=("num_positions", "hidden_size"), compare=False)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -116,7 +118,7 @@ class LearnedVectors(Operator):
                 "",
                 (self.count, self.width),
                 self.role,
-                ("num_positions" if self.count > 1 else "1", "hidden_size"),
+                (self.labels[0] if self.count > 1 else "1", self.labels[1]),
             ),
         )
 

@@ -1,6 +1,6 @@
 """Matrix products with weights, split over ranks by the type of their split."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from llmplan.ops.base import Array, Cost, Operator, Step, Weight
@@ -80,3 +80,23 @@ class Linear(Operator):
             activation_bytes=width * self.activation_width_bytes * tokens,
             launches=1.0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedLinear(Linear):
+    """A block-diagonal matrix: each of ``split_units`` groups has its own input and its own output.
+
+    ``in_features`` is the width of one group's input, ``out_features`` that of all outputs, so that
+    the stored matrix and its FLOPs are those of a ``Linear`` of these widths.
+    Source: DeepSeek-AI 2026 (DeepSeek-V4), sec. 2.3.1 (grouped output projection).
+    """
+
+    def cost(self, step: Step) -> Cost:
+        """As ``Linear``, with the inputs of all groups read.
+
+        Shapes: step fields [..., G]; result [...].
+        """
+        tokens = self.tokens.in_step(step)
+        width = self.in_features * self.split_units + self.out_features
+        moved = width * self.activation_width_bytes * tokens
+        return replace(Linear.cost(self, step), activation_bytes=moved)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmplan.ops.base import Array, Cost, Operator, Step, Weight
+from llmplan.ops.norm import NormKind
 from llmplan.ops.precision import Role
 
 
@@ -20,35 +21,71 @@ class Router(Operator):
         num_experts: E.
         has_bias: The router is a linear layer with bias.
         has_correction_bias: A stored selection bias a expert that is no parameter.
+        has_scales: The input is normed and scaled by feature, and the result by expert (Gemma 4).
     """
 
     hidden_size: int
     num_experts: int
     has_bias: bool = False
     has_correction_bias: bool = False
+    has_scales: bool = False
 
     @property
     def weights(self) -> tuple[Weight, ...]:
-        """Score matrix, bias, and the routing-bias buffer."""
+        """Score matrix, bias, scales, and the routing-bias buffer."""
         E, labels = self.num_experts, ("num_experts", "hidden_size")
         weights = [Weight("", (E, self.hidden_size), Role.ROUTER, labels)]
         if self.has_bias:
             weights.append(Weight("bias", (E,), Role.ROUTER, labels[:1]))
+        if self.has_scales:
+            weights.append(Weight("scale", (self.hidden_size,), Role.ROUTER, labels[1:]))
+            weights.append(Weight("per_expert_scale", (E,), Role.ROUTER, labels[:1]))
         if self.has_correction_bias:
             name = "e_score_correction_bias"
             weights.append(Weight(name, (E,), Role.BUFFER, labels[:1], is_buffer=True))
         return tuple(weights)
 
     def cost(self, step: Step) -> Cost:
-        """2·D·E FLOPs a token; the choice of the top k is vector work of E a token."""
+        """2·D·E FLOPs a token; the choice of the top k is vector work of E a token.
+
+        Scaling, where there is any, adds the vector work of a norm over D.
+        """
         width = self.hidden_size + self.num_experts
+        normed = NormKind.RMS.flops_per_element * self.hidden_size if self.has_scales else 0.0
         return Cost(
             matmul_flops=2.0 * self.hidden_size * self.num_experts * step.tokens,
-            vector_flops=float(self.num_experts) * step.tokens,
+            vector_flops=(self.num_experts + normed) * step.tokens,
             weight_read_bytes=float(self.weights_bytes),
             activation_bytes=width * self.activation_width_bytes * step.tokens,
             launches=2.0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertTable(Operator):
+    """The experts of each token id, looked up instead of chosen by score (hash routing).
+
+    Attributes:
+        vocab_size: Rows, one a token id.
+        num_experts_per_tok: Experts in a row (k).
+
+    Source: DeepSeek-AI 2026 (DeepSeek-V4), sec. 2.1.
+    """
+
+    vocab_size: int
+    num_experts_per_tok: int
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The table, which is no parameter."""
+        shape = (self.vocab_size, self.num_experts_per_tok)
+        labels = ("expert_table_rows", "num_experts_per_tok")
+        return (Weight("tid2eid", shape, Role.BUFFER, labels, is_buffer=True),)
+
+    def cost(self, step: Step) -> Cost:
+        """One row read a token; no FLOPs."""
+        row_bytes = self.num_experts_per_tok * self.precision.buffer.bits_per_weight / 8
+        return Cost(weight_read_bytes=row_bytes * step.tokens, launches=1.0)
 
 
 @dataclass(frozen=True, slots=True)

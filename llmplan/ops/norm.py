@@ -102,6 +102,24 @@ class Elementwise(Operator):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredScale(Elementwise):
+    """A product, or a product and a sum, with stored numbers that are no parameters (Gemma 4).
+
+    Attributes:
+        entries: How many; one for a whole layer, or one or two a channel.
+        label: The same in words of the spec's keys.
+    """
+
+    entries: int = 1
+    label: str = field(default="layer_scalar", compare=False)
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The numbers."""
+        return (Weight("", (self.entries,), Role.BUFFER, (self.label,), is_buffer=True),)
+
+
+@dataclass(frozen=True, slots=True)
 class LearnedActivation(Elementwise):
     """An activation with stored scalars, which every rank holds.
 

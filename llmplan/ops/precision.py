@@ -74,6 +74,10 @@ class Precision:
     indexer_keys: Format = BF16
     activations: Format = BF16
 
+    def __hash__(self) -> int:
+        """Of the fields that differ most often: equality looks at all, and hashes are many."""
+        return hash((self.attention.name, self.experts.name, self.kv.name))
+
     def of(self, role: Role) -> Format:
         """The format that weights of ``role`` are stored in."""
         fmt: Format = getattr(self, role.value)

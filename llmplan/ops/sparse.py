@@ -6,8 +6,9 @@ Source: DeepSeek-AI 2025 (DeepSeek-V3.2-Exp), sec. 2.1, eq. 1.
 from dataclasses import dataclass
 from typing import Final
 
-from llmplan.ops.attention import Mask, attention_pairs, keys_read
+from llmplan.ops.attention import Mask
 from llmplan.ops.base import Cost, Operator, State, StateKind, Step
+from llmplan.ops.entries import complete_entries, entries_read, entry_pairs
 
 SELECT_FLOPS_PER_SCORE: Final = 3.0
 """ReLU, weighting and adding one head's score; the top-k selection itself is not counted."""
@@ -19,32 +20,36 @@ class Indexer(Operator):
 
     Attributes:
         index_n_heads: Indexer heads.
-        index_head_dim: Width of a head and of the one key a token leaves.
+        index_head_dim: Width of a head and of the one key that an entry leaves.
+        tokens_per_entry: Tokens that a key stands for; more than one where they are compressed.
     """
 
     index_n_heads: int
     index_head_dim: int
     mask: Mask = Mask.CAUSAL
+    tokens_per_entry: int = 1
 
     @property
     def states(self) -> tuple[State, ...]:
-        """One key a token, shared by all heads."""
-        keys = self.precision.indexer_keys
-        return (State(StateKind.INDEXER, self.index_head_dim, keys, "index_head_dim"),)
+        """One key an entry, shared by all heads."""
+        keys, m = self.precision.indexer_keys, self.tokens_per_entry
+        width = self.index_head_dim
+        return (State(StateKind.INDEXER, width, keys, "index_head_dim", tokens_per_entry=m),)
 
     def cost(self, step: Step) -> Cost:
         """2 · heads · head size FLOPs per visible pair.
 
         Shapes: step fields [..., G]; result [...].
         """
-        scores = self.index_n_heads * attention_pairs(step, self.mask, 0)
+        m = self.tokens_per_entry
+        scores = self.index_n_heads * entry_pairs(step, self.mask, m, 0)
         key_bytes = self.index_head_dim * self.precision.indexer_keys.bits_per_weight / 8
         query_width = self.index_n_heads * self.index_head_dim
         return Cost(
             attention_flops=2.0 * self.index_head_dim * scores,
             vector_flops=SELECT_FLOPS_PER_SCORE * scores,
-            state_read_bytes=key_bytes * keys_read(step, Mask.CAUSAL, 0),
-            state_written_bytes=key_bytes * step.tokens,
+            state_read_bytes=key_bytes * entries_read(step, m, 0),
+            state_written_bytes=key_bytes * complete_entries(step, m),
             activation_bytes=query_width * self.activation_width_bytes * step.tokens,
             launches=2.0,
         )

@@ -12,14 +12,18 @@ from llmplan.errors import LayoutError
 from llmplan.model.compiled import Component, Model, Part
 from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator
+from llmplan.ops.compressed import CompressedAttention, Compressor
 from llmplan.ops.conv import ShortConvolution
+from llmplan.ops.conv2d import Convolution2d
 from llmplan.ops.embedding import Embedding, LearnedVectors, PositionTable, TiedHead
+from llmplan.ops.hyper import HyperConnection
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.linear import Linear, Split
 from llmplan.ops.linear_attention import MatrixStateAttention
-from llmplan.ops.moe import Experts, Router
+from llmplan.ops.moe import Experts, ExpertTable, Router
 from llmplan.ops.norm import Elementwise, Norm
 from llmplan.ops.precision import Role
+from llmplan.ops.residual import AttentionResidual
 from llmplan.ops.sparse import Indexer
 from llmplan.ops.ssm import (
     GatedLinearRecurrence,
@@ -36,10 +40,16 @@ def sharded_model(model: Model, tp: int) -> Model:
     A vision tower that does not divide is held whole by every rank, as engines do.
 
     Raises:
-        LayoutError: A part of the language model does not divide; names it and the rule.
+        LayoutError: A part of the language model does not divide; names it and the rule. Or the
+            model is a pipeline, whose engines split images rather than weights.
     """
     if tp == 1:
         return model
+    if model.diffusion:
+        raise LayoutError(
+            f"{model.identity.name} is a diffusion pipeline, which is counted whole on each GPU: "
+            f"tensor parallelism {tp} does not split it."
+        )
     components = tuple(_sharded_component(component, tp) for component in model.components)
     return replace(model, components=components)
 
@@ -74,10 +84,15 @@ def sharded(operator: Operator, _tp: int) -> Operator:
 
 
 @sharded.register(Router)
+@sharded.register(ExpertTable)
+@sharded.register(HyperConnection)
+@sharded.register(AttentionResidual)
+@sharded.register(Compressor)
 @sharded.register(Indexer)
 @sharded.register(TokenShift)
 @sharded.register(LearnedVectors)
 @sharded.register(PositionTable)
+@sharded.register(Convolution2d)
 def _replicated(operator: Operator, _tp: int) -> Operator:
     return operator
 
@@ -122,6 +137,13 @@ def _attention(operator: Attention, tp: int) -> Attention:
         num_attention_heads=share(operator, operator.num_attention_heads, tp, "query heads"),
         num_key_value_heads=share(operator, kv_heads, tp, "KV heads", may_replicate=True),
     )
+
+
+@sharded.register
+def _compressed(operator: CompressedAttention, tp: int) -> CompressedAttention:
+    """Query heads are divided; every rank holds the one key and all entries."""
+    heads = share(operator, operator.num_attention_heads, tp, "query heads")
+    return replace(operator, num_attention_heads=heads)
 
 
 @sharded.register

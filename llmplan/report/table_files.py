@@ -61,7 +61,11 @@ def _params(result: schema.ParamsResult) -> list[Record]:
         {"name": f"parameters.{name}", "total": count, "active": "", "stored_bytes": ""}
         for name, count in counts.items()
     ]
-    return totals + [component.model_dump() for component in result.components]
+    held = [
+        {"name": f"ledger.{name}", "total": count, "active": "", "stored_bytes": ""}
+        for name, count in _flat(result.ledger.model_dump())
+    ]
+    return totals + [component.model_dump() for component in result.components] + held
 
 
 @records.register

@@ -37,7 +37,7 @@ def _derivations(rows: list[schema.Explanation]) -> Derivations | None:
 @page_of.register
 def _models(result: schema.ModelsResult, inputs: Inputs) -> Page:
     if inputs.get("model") is not None:
-        return _model_page(result.models[0])
+        return _model_page(result.models[0]) if result.models else _listed_page(result.listed[0])
     numbers = ("parameters", "active", "KV/token", "context")
     names = columns("model", "parameters", "active", "KV/token", "context", "attention",
                     numbers=numbers)  # fmt: skip
@@ -52,7 +52,27 @@ def _models(result: schema.ModelsResult, inputs: Inputs) -> Page:
         )
         for row in result.models
     )
-    return Page(f"{len(rows)} model{'s' * (len(rows) != 1)}", tables=(Table("", names, rows),))
+    tables = (*((Table("", names, rows),) if rows else ()), *_listed_table(result.listed))
+    return Page(f"{len(rows)} model{'s' * (len(rows) != 1)}", tables=tables)
+
+
+def _listed_table(listed: list[schema.ListedRow]) -> tuple[Table, ...]:
+    names = columns("model", "status", "why")
+    rows = tuple((row.name, row.status, row.reason) for row in listed)
+    return (Table("Known by name only: no numbers", names, rows),) if rows else ()
+
+
+def _listed_page(row: schema.ListedRow) -> Page:
+    announced = ((name.replace("_", " "), text) for name, text in row.published.items())
+    facts = (
+        ("family", row.family),
+        ("status", row.status),
+        ("no numbers", row.reason),
+        *((f"{name}, as announced", text) for name, text in announced),
+        *((("Hugging Face", ", ".join(row.hf_ids)),) if row.hf_ids else ()),
+        ("known from", row.source),
+    )
+    return Page(row.name, facts)
 
 
 def _model_page(row: schema.ModelRow) -> Page:
@@ -226,12 +246,43 @@ def _params(result: schema.ParamsResult, _inputs: Inputs) -> Page:
         for c in result.components
     )
     table = Table("By role", columns("role", *numbers, numbers=numbers), rows)
+    tables = (table, *_ledger_tables(result.ledger))
     title = f"{result.model}: parameters"
-    return Page(title, tuple(facts), (table,), derivations=_derivations(result.explain))
+    return Page(title, tuple(facts), tables, derivations=_derivations(result.explain))
+
+
+def _ledger_tables(ledger: schema.Ledger) -> tuple[Table, ...]:
+    """What a published total may be made of: entries, then bytes without and with MTP."""
+    without, whole = ledger.without_mtp, ledger.with_mtp
+    entries = (
+        ("parameters", ledger.logical),
+        ("buffers", ledger.buffers),
+        ("MTP modules", ledger.mtp),
+        ("scales", without.scale_entries),
+        ("scales of MTP modules", whole.scale_entries - without.scale_entries),
+        ("a second copy of the tied head", ledger.tied_copy),
+        ("vocabulary padding, in parameters", ledger.padding),
+    )
+    sizes = (
+        ("parameters", without.elements_bytes, whole.elements_bytes),
+        ("scales", without.scales_bytes, whole.scales_bytes),
+        ("buffers", without.buffers_bytes, whole.buffers_bytes),
+        ("total", without.total_bytes, whole.total_bytes),
+    )
+    rows = tuple((name, f"{count:,}") for name, count in entries if count)
+    counted = Table("Ledger: entries", columns("part", "entries", numbers=("entries",)), rows)
+    numbers = ("bytes", "with MTP") if ledger.mtp else ("bytes",)
+    held = tuple(
+        (name, *(f"{n:,}" for n in both[: len(numbers)])) for name, *both in sizes if any(both)
+    )
+    stored = Table("Ledger: as published", columns("part", *numbers, numbers=numbers), held)
+    return (counted, stored)
 
 
 @page_of.register
 def _flops(result: schema.FlopsResult, inputs: Inputs) -> Page:
+    if result.flops_per_image is not None:
+        return _image_page(result, inputs)
     per_token = result.flops_per_token.model_dump()
     if per_token["decode"] == per_token["decode_absorbed"]:
         per_token.pop("decode_absorbed")
@@ -254,6 +305,31 @@ def _flops(result: schema.FlopsResult, inputs: Inputs) -> Page:
     return Page(title, tables=tables, derivations=derived, remarks=remarks)
 
 
+def _image_page(result: schema.FlopsResult, inputs: Inputs) -> Page:
+    facts = (
+        ("per step", format_flops(result.flops_per_step or 0.0)),
+        ("per image", format_flops(result.flops_per_image or 0.0)),
+        ("guidance", str(inputs["guidance"])),
+    )
+    units = ("matmul", "attention", "convolution", "vector")
+    numbers = ("runs", "in all", *(f"{unit} a run" for unit in units))
+    rows = tuple(
+        (
+            name,
+            f"{part.runs:,}",
+            format_flops(part.flops),
+            *(format_flops(getattr(part.per_run, unit)) for unit in units),
+        )
+        for name, part in result.image_components.items()
+    )
+    size = f"{inputs['width']} x {inputs['height']} in {inputs['steps']} steps"
+    title = f"{result.model}: FLOPs of one image, {size}"
+    remarks = ("in all = matmul + attention + convolution; vector stays apart.",)
+    tables = (Table("", columns("part", *numbers, numbers=numbers), rows),)
+    derived = _derivations(result.explain)
+    return Page(title, facts, tables, derivations=derived, remarks=remarks)
+
+
 @page_of.register
 def _memory(result: schema.MemoryResult, inputs: Inputs) -> Page:
     load = f"{inputs['batch']} x {format_tokens(inputs['context'])} tokens"
@@ -264,7 +340,7 @@ def _memory(result: schema.MemoryResult, inputs: Inputs) -> Page:
         ("activations, estimate", format_gib(result.activations_bytes)),
         ("total", format_gib(result.total_bytes)),
     ]
-    tables = [_state_table(kv)]
+    tables = [_state_table(kv)] if kv.bytes_per_request else [_weights_table(result)]
     if result.per_gpu:
         tables.append(_gpu_table(result.per_gpu))
         facts.append(("on", f"{inputs['gpus']}, {result.layout}"))
@@ -275,11 +351,21 @@ def _memory(result: schema.MemoryResult, inputs: Inputs) -> Page:
 
 def _verdict(result: schema.MemoryResult, inputs: Inputs) -> str:
     word = "yes" if result.fits else "no"
+    if not result.kv_cache.bytes_per_request:
+        return f"{word}: the weights beside the reserve; requests keep no cache"
     context = format_tokens(inputs["context"])
     return (
         f"{word}: {result.max_concurrency:,} requests of {context} tokens, "
         f"{result.kv_tokens:,} tokens of cache"
     )
+
+
+def _weights_table(result: schema.MemoryResult) -> Table:
+    """Weights by part, where requests keep nothing."""
+    parts = result.weights_by_component.items()
+    rows = tuple((name, f"{size:,}", format_gib(size)) for name, size in parts)
+    names = columns("part", "bytes", "size", numbers=("bytes", "size"))
+    return Table("Weights by part", names, rows)
 
 
 def _state_table(kv: schema.KvCache) -> Table:

@@ -140,6 +140,10 @@ def model_warnings(model: Model, *, mtp: bool) -> tuple[str, ...]:
             model.parts(Part.MTP) and not mtp,
             "the model has MTP modules; they are left out unless --mtp is given.",
         ),
+        (
+            model.diffusion,
+            "a diffusion pipeline keeps no cache; activations are for images of published size.",
+        ),
     )
     return tuple(text for applies, text in remarks if applies)
 

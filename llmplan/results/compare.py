@@ -31,12 +31,16 @@ class CompareQuestion:
         """Their descriptions, and growth over ``CONTEXTS``.
 
         Raises:
-            InputError: Fewer than two models, or more than eight.
+            InputError: Fewer than two models, more than eight, or a diffusion pipeline.
             UnknownNameError: One is not known.
         """
         if not 2 <= len(self.models) <= MOST_MODELS:
             raise InputError(f"--compare takes two to {MOST_MODELS} models.")
         loaded = [load_model(name) for name in self.models]
+        for model in loaded:
+            if model.diffusion:
+                name = model.identity.name
+                raise InputError(f"{name} is a diffusion pipeline: it has no growth to compare.")
         remarks = tuple(text for model in loaded for text in model.identity.assumptions)
         said = Said("models", {"compare": [m.identity.name for m in loaded]}, remarks)
         return said.answered(

@@ -6,10 +6,10 @@ from pathlib import Path
 from llmplan.analyze.memory import weights_bytes
 from llmplan.analyze.parameters import parameter_counts
 from llmplan.analyze.verify import RoleCheck, verify
-from llmplan.errors import InputError, printable
 from llmplan.model.catalogue import load_model
 from llmplan.model.compile import compile_spec
-from llmplan.model.importing.config import import_config
+from llmplan.model.importing.hub import import_from_hub, is_hub_id
+from llmplan.model.importing.stored import import_file
 from llmplan.model.write import spec_text
 from llmplan.results import schema
 from llmplan.results.common import Said
@@ -17,30 +17,30 @@ from llmplan.results.common import Said
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportQuestion:
-    """The spec of a published config.
+    """The spec of what a publisher ships.
 
     Attributes:
-        path: A ``config.json``.
-        name: Catalogue name to give it; the file's or folder's own where absent.
+        source: Path of a ``config.json``, a safetensors file or index with its config beside it,
+            or a GGUF file; or ORG/NAME of a repository on the Hugging Face Hub.
+        name: Catalogue name to give it; the file's, folder's or repository's own where absent.
     """
 
-    path: Path
+    source: str
     name: str | None = None
 
     def ask(self) -> schema.Envelope:
         """The spec with what it counts.
 
         Raises:
-            InputError: Another kind of file.
+            InputError: Another kind of file, or the hub cannot be reached.
+            MissingPartError: huggingface_hub is not installed.
             DocumentError: It cannot be read, or holds what is not known.
         """
-        if self.path.suffix != ".json":
-            shown = printable(str(self.path))
-            raise InputError(f"'{shown}' is no config.json; give the publisher's config file.")
-        spec, document = import_config(self.path)
+        imported = import_from_hub(self.source) if is_hub_id(self.source) else None
+        spec, document = imported or import_file(Path(self.source))
         model = compile_spec(spec, document)
         body = {**document.data, **({"name": self.name} if self.name else {})}
-        said = Said("import", {"path": str(self.path), "name": body["name"]})
+        said = Said("import", {"path": self.source, "name": body["name"]})
         return said.answered(
             schema.ImportResult(
                 spec=body,

@@ -11,12 +11,15 @@ from llmplan.dtypes import Format, listed_formats
 from llmplan.errors import UnknownNameError
 from llmplan.hardware.catalogue import list_devices, list_nodes, load_device
 from llmplan.hardware.device import Device, Node
-from llmplan.model.catalogue import load_model, model_names
+from llmplan.model.catalogue import Found, is_known, load_model, spec_paths
 from llmplan.model.compiled import Model
+from llmplan.model.listed import listed_model, listed_models
+from llmplan.model.listed.spec import ListedModel
 from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator, StateKind
 from llmplan.results import schema
 from llmplan.results.common import Said
+from llmplan.results.kept_rows import kept_rows
 from llmplan.units import format_tokens, parse_bytes, parse_tokens
 
 _MIXER_NAMES: Final = {
@@ -49,19 +52,39 @@ class ModelsQuestion:
             UnknownNameError: No such model or family.
             InputError: A size or context that cannot be read.
         """
-        names = model_names() if self.model is None else (self.model,)
-        models = [load_model(name) for name in names]
-        rows = [model_row(model) for model in models]
+        listed = self._listed()
+        if self.model is not None and listed:
+            return Said("models", asdict(self)).answered(
+                schema.ModelsResult(models=[], listed=listed)
+            )
+        rows, remarks = self._rows()
         if self.family is not None:
-            families = sorted({row.family for row in rows})
+            families = sorted({row.family for row in rows} | {row.family for row in listed})
             rows = [row for row in rows if row.family == self.family.lower()]
-            if not rows:
+            listed = [row for row in listed if row.family == self.family.lower()]
+            if not rows and not listed:
                 known = f"Known: {', '.join(families)}."
                 raise UnknownNameError("family", self.family, families, known)
         rows = sorted(filter(self._wanted, rows), key=SORT_KEYS[self.sort])
-        remarks = tuple(text for model in models for text in model.identity.assumptions)
         said = Said("models", asdict(self), remarks)
-        return said.answered(schema.ModelsResult(models=rows))
+        return said.answered(schema.ModelsResult(models=rows, listed=listed))
+
+    def _rows(self) -> tuple[list[schema.ModelRow], tuple[str, ...]]:
+        """Rows of the one model or of all, and what was assumed."""
+        if self.model is not None:
+            model = load_model(self.model)
+            return [model_row(model)], model.identity.assumptions
+        paths = spec_paths()
+        rows = kept_rows(paths, lambda: [model_row(load_model(path.stem)) for path in paths])
+        return rows, tuple(text for path in paths for text in Found(path).remark)
+
+    def _listed(self) -> list[schema.ListedRow]:
+        """Models without numbers, where no filter asks for one; of one model, if it is such."""
+        if self.model is not None:
+            found = listed_model(self.model)
+            return [listed_row(found)] if found and not is_known(self.model) else []
+        filters = (self.attention, self.license, self.min_context, self.max_weights)
+        return [] if any(filters) else [listed_row(model) for model in listed_models()]
 
     def _wanted(self, row: schema.ModelRow) -> bool:
         """Whether a row passes all filters."""
@@ -136,8 +159,23 @@ def model_row(model: Model) -> schema.ModelRow:
     )
 
 
+def listed_row(model: ListedModel) -> schema.ListedRow:
+    """One model that is known by name only."""
+    return schema.ListedRow(
+        name=model.name,
+        family=model.family,
+        status=model.status,
+        reason=model.reason,
+        published=model.published.model_dump() if model.published else {},
+        hf_ids=list(model.hf_ids),
+        source=f"{model.source.document}, read {model.source.date}",
+    )
+
+
 def mixer_kinds(model: Model) -> list[str]:
     """Kinds of token mixer in the decoder, most layers first."""
+    if model.diffusion:
+        return ["full, no cache"]
     counts: dict[str, int] = {}
     for operator, repeats in model.decoder.counted:
         for state in operator.states:

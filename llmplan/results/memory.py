@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from llmplan.analyze.explain import Explained, explained_parameters, explained_state
 from llmplan.analyze.explain_memory import explained_deployment, explained_totals
 from llmplan.analyze.fit import Answer, Question, answer
-from llmplan.analyze.memory import BATCHED_TOKENS, GpuMemory, Load, ModelMemory, model_memory
+from llmplan.analyze.memory import (
+    BATCHED_TOKENS,
+    GpuMemory,
+    Load,
+    ModelMemory,
+    model_memory,
+    weights_bytes_by_part,
+)
 from llmplan.analyze.state import RequestState
 from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.catalogue import parse_gpus
@@ -142,6 +149,7 @@ def memory_result(
     return schema.MemoryResult(
         model=model.identity.name,
         weights_bytes=memory.weights_bytes,
+        weights_by_component=weights_bytes_by_part(model),
         kv_cache=kv_cache(memory.state, context, memory.kv_bytes),
         activations_bytes=memory.activations_bytes,
         total_bytes=memory.total_bytes,

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from llmplan.analyze.explain import Explained, explained_parameters
+from llmplan.analyze.ledger import Ledger, Stored, ledger
 from llmplan.analyze.parameters import parameter_counts
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model
@@ -40,6 +41,27 @@ def params_result(model: Model, explained: tuple[Explained, ...]) -> schema.Para
             embedding=counts.embedding,
         ),
         components=[schema.ComponentCount(**asdict(role)) for role in counts.roles],
+        ledger=published_ledger(ledger(model)),
         provenance=Provenance.EXACT,
         explain=explanations(explained),
     )
+
+
+def published_ledger(counted: Ledger) -> schema.Ledger:
+    """Entries and bytes one by one."""
+    return schema.Ledger(
+        logical=counted.logical,
+        active=counted.active,
+        buffers=counted.buffers,
+        mtp=counted.mtp,
+        vision=counted.vision,
+        tied_copy=counted.tied_copy,
+        padding=counted.padding,
+        without_mtp=stored_bytes(counted.without_mtp),
+        with_mtp=stored_bytes(counted.with_mtp),
+    )
+
+
+def stored_bytes(held: Stored) -> schema.StoredBytes:
+    """What files hold."""
+    return schema.StoredBytes(**asdict(held), total_bytes=held.total_bytes)

@@ -69,11 +69,32 @@ class ModelRow(Published):
     """Remarks."""
 
 
+class ListedRow(Published):
+    """One model that is known by name only."""
+
+    name: str
+    """Name, as a spec of it would have."""
+    family: str
+    """Family."""
+    status: str
+    """unverified (no usable config), or announced (not released)."""
+    reason: str
+    """Why no numbers are given."""
+    published: dict[str, str]
+    """What was announced, in the words of the announcement."""
+    hf_ids: list[str]
+    """Hugging Face ids."""
+    source: str
+    """Where it is known from."""
+
+
 class ModelsResult(Published):
     """``llmplan models``."""
 
     models: list[ModelRow]
     """Rows in the order asked for."""
+    listed: list[ListedRow] = []
+    """Models without numbers; left out where a filter asks for numbers."""
 
 
 class GrowthRow(Published):
@@ -212,6 +233,46 @@ class ComponentCount(Published):
     """As published, scales included."""
 
 
+class StoredBytes(Published):
+    """What files hold in the published formats."""
+
+    entries: int
+    """Parameters and buffers."""
+    scale_entries: int
+    """Scales beside them."""
+    elements_bytes: int
+    """Parameters alone."""
+    scales_bytes: int
+    """Scales, zero points and headers of blocks."""
+    buffers_bytes: int
+    """Buffers."""
+    total_bytes: int
+    """All of it."""
+
+
+class Ledger(Published):
+    """Entries and bytes one by one, so that a published total can be rebuilt."""
+
+    logical: int
+    """Parameters: ties once, vision in, MTP and buffers out."""
+    active: int
+    """Of these, used by one token."""
+    buffers: int
+    """Stored entries that are no parameters."""
+    mtp: int
+    """MTP modules, their buffers included."""
+    vision: int
+    """Vision tower and projector, part of logical."""
+    tied_copy: int
+    """Entries that a file holds twice where it stores a tied head by itself."""
+    padding: int | None
+    """Entries of vocabulary rows that no token has; null where no config states them."""
+    without_mtp: StoredBytes
+    """What is stored without MTP modules."""
+    with_mtp: StoredBytes
+    """The same with them."""
+
+
 class ParamsResult(Published):
     """``llmplan params``."""
 
@@ -221,6 +282,8 @@ class ParamsResult(Published):
     """Counts."""
     components: list[ComponentCount]
     """The same by role and component."""
+    ledger: Ledger
+    """What a published total may be made of."""
     provenance: Provenance
     """exact: sums over shapes."""
     explain: list[Explanation] = []
@@ -253,6 +316,17 @@ class FlopsPerToken(Published):
     """Decode with absorbed MLA, as serving engines run it; equal to decode without MLA."""
 
 
+class ImagePart(Published):
+    """FLOPs of one part of a diffusion pipeline for one image."""
+
+    runs: int
+    """How often it runs."""
+    flops: float
+    """Matmuls, attention and convolutions of all runs."""
+    per_run: FlopsBreakdown
+    """FLOPs of one run by unit."""
+
+
 class FlopsResult(Published):
     """``llmplan flops``."""
 
@@ -262,6 +336,12 @@ class FlopsResult(Published):
     """Totals."""
     breakdown: dict[str, FlopsBreakdown]
     """By phase: decode, prefill, decode_absorbed."""
+    flops_per_step: float | None = None
+    """Of a diffusion pipeline: the transformer in one denoising step of one image."""
+    flops_per_image: float | None = None
+    """Of a diffusion pipeline: all parts as often as they run for one image."""
+    image_components: dict[str, ImagePart] = {}
+    """Of a diffusion pipeline: its parts."""
     provenance: Provenance
     """exact: counted, not measured."""
     explain: list[Explanation] = []
@@ -321,6 +401,8 @@ class MemoryResult(Published):
     """Catalogue name."""
     weights_bytes: int
     """Stored weights, scales and buffers included; one copy."""
+    weights_by_component: dict[str, int]
+    """The same by part of the model."""
     kv_cache: KvCache
     """What requests keep."""
     activations_bytes: int

@@ -30,11 +30,16 @@ def import_config(path: Path) -> tuple[ModelSpec, Document]:
 
 def spec_of_config(data: dict[str, Any], name: str) -> tuple[ModelSpec, Document]:
     """The spec of a parsed config; ``name`` is the file in messages."""
+    return finished_spec(body_of_config(data, name), name)
+
+
+def body_of_config(data: dict[str, Any], name: str) -> Spec:
+    """Keys and values of the spec of a parsed config, not yet validated."""
     config = ConfigView(data, name)
     architecture = architecture_of(config)
     body = with_precision(config, READERS[architecture](config))
     _refuse_unread(config)
-    return _finished({**_identity(config, architecture), **body}, name)
+    return {**_identity(config, architecture), **body}
 
 
 def architecture_of(config: ConfigView) -> str:
@@ -84,7 +89,7 @@ def _refuse_unread(config: ConfigView) -> None:
             raise view.refusal(key, "is not known, and may change sizes")
 
 
-def _finished(body: Spec, name: str) -> tuple[ModelSpec, Document]:
+def finished_spec(body: Spec, name: str) -> tuple[ModelSpec, Document]:
     """The spec, validated and checked as if it had been written by hand."""
     document = parse_document(spec_text(body), f"{name} as imported")
     spec = validated(document, ModelSpec)

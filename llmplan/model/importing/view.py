@@ -75,6 +75,11 @@ class ConfigView:
         value = self._typed(key, default, _is_list_of(_is_size), "a list of whole numbers")
         return cast("list[int]", value)
 
+    def flags(self, key: str, default: Any = _REQUIRED) -> list[bool]:
+        """A list of true and false."""
+        check = _is_list_of(lambda value: isinstance(value, bool))
+        return cast("list[bool]", self._typed(key, default, check, "a list of true and false"))
+
     def numbers(self, key: str, default: Any = _REQUIRED) -> list[float]:
         """A list of numbers."""
         value = self._typed(key, default, _is_list_of(_is_number), "a list of numbers")

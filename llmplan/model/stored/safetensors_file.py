@@ -3,18 +3,26 @@
 Source: the safetensors format, eight bytes of length, then a JSON header of that length.
 """
 
+import re
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, Final
 
 from llmplan.errors import DocumentError, printable
-from llmplan.model.importing.json_file import load_json, parse_json
+from llmplan.model.importing.json_file import load_json, parse_json, regular_size
 from llmplan.model.stored.tensors import StoredTensor
 
 MAX_HEADER_BYTES: Final = 16_000_000
 MAX_INDEX_BYTES: Final = 32_000_000
 MAX_TENSORS: Final = 250_000
+"""Of an index; Kimi-K2 has 140,000."""
+MAX_TENSORS_OF_A_FILE: Final = 100_000
+MAX_SHARDS: Final = 2_000
 INDEX_SUFFIX: Final = ".safetensors.index.json"
+_SHARD: Final = re.compile(r"\w[\w.-]{0,200}\.safetensors", re.ASCII)
+"""A plain file name: no separators, no hidden files, nothing that leads to another folder."""
+SHARD_NUMBER: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _LENGTH_BYTES: Final = 8
 _ELEMENT_BITS: Final = {
     "F64": 64, "I64": 64, "U64": 64, "C64": 64,
@@ -33,7 +41,7 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
     """
     name = str(path)
     try:
-        size = path.stat().st_size
+        size = regular_size(path)
         with path.open("rb") as file:
             prefix = file.read(_LENGTH_BYTES)
             length = int.from_bytes(prefix, "little")
@@ -46,19 +54,24 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
         raise DocumentError(f"cannot be read ({error.strerror}).", name) from None
     header = parse_json(raw, name)
     header.pop("__metadata__", None)
-    _limit(len(header), name)
+    _limit(len(header), name, MAX_TENSORS_OF_A_FILE)
     data_bytes = size - _LENGTH_BYTES - length
-    tensors = tuple(_tensor(key, entry, data_bytes, name) for key, entry in header.items())
-    _refuse_overlap(tensors, data_bytes, name)
+    tensors = tuple(tensor_of_entry(key, entry, data_bytes, name) for key, entry in header.items())
+    _refuse_overlap(header, name)
     return tensors
 
 
-def _limit(count: int, name: str) -> None:
-    if count > MAX_TENSORS:
-        raise DocumentError(f"lists {count:,} tensors; at most {MAX_TENSORS:,} are read.", name)
+def _limit(count: int, name: str, most: int = MAX_TENSORS) -> None:
+    if count > most:
+        raise DocumentError(f"lists {count:,} tensors; at most {most:,} are read.", name)
 
 
-def _tensor(key: str, entry: Any, data_bytes: int, name: str) -> StoredTensor:
+def tensor_of_entry(key: str, entry: Any, data_bytes: int, name: str) -> StoredTensor:
+    """One entry of a header, checked; ``name`` is the file in messages.
+
+    Raises:
+        DocumentError: It is no tensor of a file with so many bytes of data.
+    """
     shown = printable(key)
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
         raise DocumentError("is no tensor entry.", name, key=shown)
@@ -87,9 +100,11 @@ def _are_sizes(values: Any) -> bool:
     )
 
 
-def _refuse_overlap(tensors: tuple[StoredTensor, ...], data_bytes: int, name: str) -> None:
-    if sum(tensor.stored_bytes for tensor in tensors) > data_bytes:
-        raise DocumentError("lists more bytes than it holds: tensors overlap.", name)
+def _refuse_overlap(header: dict[str, Any], name: str) -> None:
+    """Refuse two entries that claim the same bytes."""
+    places = sorted(entry["data_offsets"] for entry in header.values())
+    if any(one[1] > other[0] for one, other in pairwise(places)):
+        raise DocumentError("lists tensors that overlap.", name)
 
 
 def read_index(path: Path) -> tuple[tuple[StoredTensor, ...], int | None]:
@@ -107,15 +122,31 @@ def read_index(path: Path) -> tuple[tuple[StoredTensor, ...], int | None]:
     if not isinstance(where, dict) or not all(isinstance(v, str) for v in where.values()):
         raise DocumentError("has no weight_map of tensor names to files.", name)
     _limit(len(where), name)
+    shards = sorted(set(where.values()))
+    if len(shards) > MAX_SHARDS:
+        raise DocumentError(f"names {len(shards):,} shards; at most {MAX_SHARDS:,} are read.", name)
     found: dict[str, StoredTensor] = {}
-    for shard in sorted(set(where.values())):
-        if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise DocumentError(f"names the shard '{printable(shard)}' outside its folder.", name)
-        found |= {tensor.name: tensor for tensor in read_header(path.parent / shard)}
+    for shard in shards:
+        found |= _of_shard(shard, path, where)
+        _limit(len(found), name)
     missing = next((key for key in where if key not in found), None)
-    if missing:
+    if missing is not None:
         raise DocumentError(f"names '{printable(missing)}', which no shard holds.", name)
     stated = index.get("metadata", {})
     total = stated.get("total_size") if isinstance(stated, dict) else None
-    tensors = tuple(found[key] for key in where)
-    return tensors, int(total) if isinstance(total, int | float) else None
+    tensors = tuple(found.values())
+    return tensors, total if isinstance(total, int) else None
+
+
+def _of_shard(shard: str, index: Path, where: dict[str, str]) -> dict[str, StoredTensor]:
+    """The tensors of one shard; the index must name each, and name it there."""
+    if _SHARD.fullmatch(shard) is None:
+        why = f"names the shard '{printable(shard)}' outside its folder."
+        raise DocumentError(why, str(index))
+    path = index.parent / shard
+    tensors = {tensor.name: tensor for tensor in read_header(path)}
+    stray = next((key for key in tensors if where.get(key) != shard), None)
+    if stray is not None:
+        why = f"holds '{printable(stray)}', which the index does not place there."
+        raise DocumentError(why, str(path))
+    return tensors

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from llmplan.model.importing.families import (
+    compressed,
     delta,
     dense,
+    gemma4,
     gpt,
     hybrid,
     latent,
@@ -38,6 +40,8 @@ READERS: dict[str, Reader] = {
     **lightning.READERS,
     **multimodal.READERS,
     **latent_moe.READERS,
+    **compressed.READERS,
+    **gemma4.READERS,
     **moe.READERS,
     **shared_moe.READERS,
     **step_mimo.READERS,
@@ -58,6 +62,8 @@ MODEL_TYPES: dict[str, str] = {
     **lightning.MODEL_TYPES,
     **multimodal.MODEL_TYPES,
     **latent_moe.MODEL_TYPES,
+    **compressed.MODEL_TYPES,
+    **gemma4.MODEL_TYPES,
     **moe.MODEL_TYPES,
     **shared_moe.MODEL_TYPES,
     **step_mimo.MODEL_TYPES,

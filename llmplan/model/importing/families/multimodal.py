@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from llmplan.model.importing.families import delta, dense, latent_moe, moe, vision, windowed
+from llmplan.model.importing.families import delta, dense, gemma4, latent_moe, moe, vision, windowed
 from llmplan.model.importing.families.llama4 import llama4_text
 from llmplan.model.importing.parts import Spec
 from llmplan.model.importing.view import ConfigView
@@ -12,6 +12,7 @@ Reader = Callable[[ConfigView], Spec]
 
 TEXT: Final[dict[str, Reader]] = {
     "gemma3_text": windowed.READERS["Gemma3ForCausalLM"],
+    "gemma4_text": gemma4.gemma4_text,
     "llama4_text": llama4_text,
     "mistral": dense.READERS["MistralForCausalLM"],
     "ministral3": dense.READERS["Ministral3ForCausalLM"],
@@ -54,6 +55,16 @@ def gemma3(config: ConfigView) -> Spec:
     width = tower["hidden_size"]
     projector = [vision.norm(width), vision.linear(width, body["hidden_size"])]
     return {**body, "vision": tower, "projector": projector}
+
+
+def gemma4_images(config: ConfigView) -> Spec:
+    """Gemma 4 with its tower; models with sound have an audio tower, which cannot be said."""
+    config.require("audio_config", None)
+    config.ignore("vision_soft_tokens_per_image", "boa_token_id", "eoa_token_id", "eoa_token_index")
+    body, tower = text_of(config, "gemma4_text"), vision.gemma4(config.part("vision_config"))
+    width = tower["hidden_size"]
+    bare = {**vision.norm(width), "weight": False}
+    return {**body, "vision": tower, "projector": [bare, vision.linear(width, body["hidden_size"])]}
 
 
 def llama4(config: ConfigView) -> Spec:
@@ -220,6 +231,7 @@ def _kimi_projector(body: Spec, images: ConfigView, tower: Spec) -> list[Spec]:
 
 READERS = {
     "Gemma3ForConditionalGeneration": gemma3,
+    "Gemma4ForConditionalGeneration": gemma4_images,
     "Llama4ForConditionalGeneration": llama4,
     "Llama4ForCausalLM": llama4_text,
     "Mistral3ForConditionalGeneration": mistral3,
@@ -234,6 +246,7 @@ READERS = {
 }
 MODEL_TYPES = {
     "gemma3": "Gemma3ForConditionalGeneration",
+    "gemma4": "Gemma4ForConditionalGeneration",
     "llama4": "Llama4ForConditionalGeneration",
     "llama4_text": "Llama4ForCausalLM",
     "mistral3": "Mistral3ForConditionalGeneration",

@@ -126,6 +126,26 @@ def kimi(config: ConfigView) -> Spec:
     )  # fmt: skip
 
 
+def gemma4(config: ConfigView) -> Spec:
+    """The tower of Gemma 4: two tables of positions, norms on both sides, heads with norms."""
+    config.require("use_clipped_linears", False, None)
+    config.require("attention_bias", False, None)
+    config.require("hidden_activation", "gelu_pytorch_tanh", None)
+    config.require("num_key_value_heads", config.count("num_attention_heads"))
+    # how patches are pooled; positions beside the tables are rotary
+    config.ignore("pooling_kernel_size", "default_output_length", "max_position_embeddings")
+    config.ignore("global_head_dim")  # no layer of the tower is a full one
+    positions = 2 * config.count("position_embedding_size", 10240)
+    shift = {"standardize": True} if config.flag("standardize", False) else {}
+    tower = encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=True, bias=False,
+        patch_size=config.count("patch_size", 16), patch_bias=False, num_positions=positions,
+        norm={"placement": "sandwich"}, **shift,
+    )  # fmt: skip
+    tower["blocks"]["attention"] |= {"qk_norm": "head", "value_norm": True}
+    return tower
+
+
 def linear(into: int, out: int, *, bias: bool = False) -> Spec:
     """One matrix of a projector."""
     item = {"kind": "linear", "in_features": into, "out_features": out}

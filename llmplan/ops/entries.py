@@ -1,0 +1,54 @@
+"""How many entries there are where one entry stands for m tokens, and how many queries see.
+
+A token that is the n-th of its request sees the floor(n / m) entries that are complete.
+
+Symbols: S context, T new tokens, m tokens an entry, k most entries a query attends to.
+"""
+
+import numpy as np
+
+from llmplan.ops.attention import Mask
+from llmplan.ops.base import Array, Step
+
+
+def entry_pairs(step: Step, mask: Mask, m: int, most: int) -> Array:
+    """Query-entry pairs of all requests of a step, shapes [..., G] to [...].
+
+    Causal: query i of T sees min(floor((S + i) / m), k) entries; k is ``most``, 0 for no limit.
+    Full: every query sees all entries at hand, which is causal attention for m = 1 without mask.
+    """
+    return step.over_requests(_pairs_per_request(step, mask, m, most))
+
+
+def _pairs_per_request(step: Step, mask: Mask, m: int, most: int) -> Array:
+    T, S = step.new_tokens, step.context
+    if mask is Mask.FULL:
+        every: Array = T * np.floor((S + T) / m)
+        return every
+    return _sum_of_entries(S + T, m, most) - _sum_of_entries(S, m, most)
+
+
+def _sum_of_entries(n: Array, m: int, most: int) -> Array:
+    """Σ min(floor(i / m), most) for i = 1 … n.
+
+    With q = floor(n / m): m·(0 + 1 + … + (q - 1)) for the m tokens that see each number of
+    entries, and q for each of the last n - m·q + 1 tokens.
+    """
+    inside = np.minimum(n, most * m) if most else n
+    q = np.floor(inside / m)
+    total: Array = m * q * (q - 1) / 2 + q * (inside - m * q + 1) + (n - inside) * most
+    return total
+
+
+def complete_entries(step: Step, m: int) -> Array:
+    """Entries of all requests that become complete in a step."""
+    S, T = step.context, step.new_tokens
+    return step.over_requests(np.floor((S + T) / m) - np.floor(S / m))
+
+
+def entries_read(step: Step, m: int, most: int) -> Array:
+    """Entries of all requests that are read: all complete ones, or at most k for every query."""
+    at_hand = np.floor((step.context + step.new_tokens) / m)
+    if most:
+        at_hand = np.minimum(at_hand, _pairs_per_request(step, Mask.CAUSAL, m, most))
+    return step.over_requests(at_hand)
