@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from llmplan.dtypes import divide_exactly
 from llmplan.model.compiled import Model, Part
 from llmplan.ops.base import StateKind
 
@@ -19,7 +20,12 @@ def counts(model: Model) -> dict[str, int]:
         return sum(o.parameters * n for c in model.parts(*parts) for o, n in c.counted)
 
     def state_bytes(kind: StateKind) -> int:
-        return sum(s.width_bytes * max(s.window, 1) * n for s, n in states if s.kind is kind)
+        sizes = (
+            divide_exactly(s.width_bytes * max(s.window, 1) * n, s.tokens_per_entry)
+            for s, n in states
+            if s.kind is kind
+        )
+        return sum(sizes)
 
     mtp_buffers = sum(o.buffers * n for c in model.parts(Part.MTP) for o, n in c.counted)
     return {

@@ -398,6 +398,98 @@ SMALL: Final = {
         layers: [{blocks: [mla, ffn]}, {count: 2, blocks: [mla, moe]}]
         """,
     ),
+    "deepseek-v4": SmallModel(
+        "DeepseekV4ForCausalLM",
+        {
+            "vocab_size": 130,
+            "hidden_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 1,
+            "head_dim": 20,
+            "q_lora_rank": 26,
+            "partial_rotary_factor": 0.4,
+            "o_groups": 3,
+            "o_lora_rank": 14,
+            "sliding_window": 8,
+            "layer_types": [
+                "sliding_attention",
+                "compressed_sparse_attention",
+                "heavily_compressed_attention",
+            ],
+            "compress_rates": {
+                "compressed_sparse_attention": 4,
+                "heavily_compressed_attention": 6,
+            },
+            "mlp_layer_types": ["hash_moe", "moe", "moe"],
+            "index_n_heads": 5,
+            "index_head_dim": 16,
+            "index_topk": 3,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 36,
+            "n_shared_experts": 1,
+            "hc_mult": 4,
+            "tie_word_embeddings": False,
+        },
+        """
+        hidden_size: 48
+        num_hidden_layers: 3
+        vocab_size: 130
+        tie_word_embeddings: false
+        hc_mult: 4
+        blocks:
+          window:
+            kind: compressed_attention
+            num_attention_heads: 6
+            head_dim: 20
+            q_lora_rank: 26
+            qk_rope_head_dim: 8
+            o_groups: 3
+            o_lora_rank: 14
+            sliding_window: 8
+          sparse:
+            kind: compressed_attention
+            num_attention_heads: 6
+            head_dim: 20
+            q_lora_rank: 26
+            qk_rope_head_dim: 8
+            o_groups: 3
+            o_lora_rank: 14
+            sliding_window: 8
+            compress_ratio: 4
+            overlapping_entries: true
+            indexer: {index_n_heads: 5, index_head_dim: 16, index_topk: 3}
+          heavy:
+            kind: compressed_attention
+            num_attention_heads: 6
+            head_dim: 20
+            q_lora_rank: 26
+            qk_rope_head_dim: 8
+            o_groups: 3
+            o_lora_rank: 14
+            sliding_window: 8
+            compress_ratio: 6
+          looked_up:
+            kind: moe
+            num_experts: 8
+            num_experts_per_tok: 3
+            moe_intermediate_size: 36
+            n_shared_experts: 1
+            expert_table_rows: 130
+          moe:
+            kind: moe
+            num_experts: 8
+            num_experts_per_tok: 3
+            moe_intermediate_size: 36
+            n_shared_experts: 1
+            e_score_correction_bias: true
+        layers:
+          - blocks: [window, looked_up]
+          - blocks: [sparse, moe]
+          - blocks: [heavy, moe]
+        """,
+    ),
     "deepseek-v3.2": SmallModel(
         "DeepseekV32ForCausalLM",
         {

@@ -361,6 +361,7 @@ RESULTS = [
     ("params", "gemma-3-27b"),
     ("params", SMALL, "--explain"),
     ("flops", "deepseek-v3", "--explain"),
+    ("flops", "flux.1-dev", "--explain"),
     ("memory", "qwen3-next-80b-a3b", "--explain"),
     ("memory", "qwen3-next-80b-a3b", "--gpus", "2xH200", "--explain"),
     ("fit", "--gpus", "8xH100"),
@@ -390,6 +391,7 @@ def test_results_obey_the_published_schema(arguments):
 
 SCHEMA_FILES = {
     "model": ROOT / "specs" / "model.schema.json",
+    "listed": ROOT / "specs" / "listed" / "listed.schema.json",
     "device": ROOT / "hardware" / "device.schema.json",
     "node": ROOT / "hardware" / "node.schema.json",
     "result": ROOT / "docs" / "result.schema.json",
@@ -415,6 +417,7 @@ def as_editors_read(path: Path) -> object:
 
 DOCUMENTS = {
     "model": spec_paths(),
+    "listed": [shipped_folder("specs") / "listed" / "listed.yaml"],
     "device": sorted((shipped_folder("hardware") / "devices").glob("*.yaml")),
     "node": sorted((shipped_folder("hardware") / "nodes").glob("*.yaml")),
 }

@@ -14,9 +14,6 @@ CONFIGS = {path.stem: path for path in sorted((HERE / "oracles" / "configs").glo
 
 
 REFUSED = {
-    "deepseek-v4-flash": "compressed attention and hyper-connections have no block yet",
-    "deepseek-v4-pro": "compressed attention and hyper-connections have no block yet",
-    "gemma-4-26b-a4b": "values equal to keys, and norms of each branch, have no key yet",
     "glm-5.3-flash": "hyper-connections and pooled indexers have no block yet",
     "mistral-large-4": "its class is new; the spec language was not checked against it",
 }

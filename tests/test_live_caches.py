@@ -201,4 +201,24 @@ def test_convolution_states_without_an_unused_column(passes):
 
 
 def test_every_small_model_is_compared():
-    assert {*GROWING, *WINDOWED, *RECURRENT, *CONVOLVED, "minimax"} == set(SMALL)
+    own_tests = {"minimax", "deepseek-v4"}
+    assert {*GROWING, *WINDOWED, *RECURRENT, *CONVOLVED, *own_tests} == set(SMALL)
+
+
+@pytest.mark.parametrize("passes", [(5,), (8,), (25,), (23, 1)])
+def test_windows_and_compressed_entries(passes):
+    import torch
+
+    network, cache = built(SMALL["deepseek-v4"]).to(torch.bfloat16), None
+    for tokens in passes:
+        cache = ran(network, 3, tokens, cache)
+    model, context = compiled(SMALL["deepseek-v4"]), sum(passes)
+    expected = stated(model, 3, context)
+
+    # keys and values are one tensor there, too; a window holds one key less once it is full
+    windows = sum(layer.keys.nbytes for layer in cache.layers)
+    own = 3 * OWN_KEY * window_entry_bytes(model) * (context >= 8)
+    assert windows == expected[StateKind.WINDOW] - own
+    for name, kind in (("compressor", StateKind.KV), ("indexer", StateKind.INDEXER)):
+        entries = [getattr(layer, "compressed_kv", {}).get(name) for layer in cache.layers]
+        assert sum(e.nbytes for e in entries if e is not None) == expected[kind]

@@ -19,6 +19,7 @@ from llmplan.model.compiled import Model
 from llmplan.ops.base import Operator, Step
 from llmplan.ops.conv import ShortConvolution
 from llmplan.ops.counting import as_full_square
+from llmplan.ops.hyper import HyperConnection
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.linear import Tokens
 from llmplan.ops.linear_attention import (
@@ -242,6 +243,32 @@ def test_decode_of_sparse_attention(batch, context):
     again = latents_expanded_again(model, batch, context)
     weighting = head_weighting(model, batch, 1, context + 1)
     assert model_flops(model, Step.decode(batch, context)) == counted - again - weighting
+
+
+def stream_mixing(model: Model, tokens: int) -> int:
+    """Mixing N streams with N x N numbers is a matmul there and vector work in llmplan."""
+    inner = (operator for operator in each(model, HyperConnection) if not operator.is_last)
+    return sum(2 * o.hc_mult * o.hc_mult * o.hidden_size * tokens for o in inner)
+
+
+@pytest.mark.parametrize(("batch", "prompt"), [*STEPS, (2, 25)])
+def test_prefill_of_compressed_attention(batch, prompt):
+    model = as_counted("deepseek-v4")
+
+    counted = counted_prefill("deepseek-v4", batch, prompt)
+
+    mixing = stream_mixing(model, batch * prompt)
+    assert model_flops(model, Step.prefill(batch, prompt)) == counted - mixing
+
+
+@pytest.mark.parametrize(("batch", "context"), [*STEPS, (2, 23)])
+def test_decode_of_compressed_attention(batch, context):
+    model = as_counted("deepseek-v4")
+
+    counted = counted_decode("deepseek-v4", batch, context)
+
+    mixing = stream_mixing(model, batch)
+    assert model_flops(model, Step.decode(batch, context)) == counted - mixing
 
 
 @pytest.mark.parametrize(("batch", "prompt"), DELTA_STEPS)

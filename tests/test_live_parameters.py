@@ -42,6 +42,8 @@ class NoClass(NamedTuple):
 
 
 NO_CLASS: Final = {
+    "flux.1-dev": NoClass("FluxPipeline", "a pipeline of classes; see test_flux.py"),
+    "flux.1-schnell": NoClass("FluxPipeline", "a pipeline of classes; see test_flux.py"),
     "grok-2.5-270b": NoClass("Grok1ForCausalLM", "no class; counted from a list of tensor shapes"),
     "kimi-k3": NoClass("KimiK3ForConditionalGeneration", "no class; counted with mlx-lm"),
     "ling-2.5-1t": NoClass("BailingMoeV2_5ForCausalLM", "bailing_hybrid is the later Ling 3.0"),

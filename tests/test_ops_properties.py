@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmplan.dtypes import bytes_for, listed_formats
+from llmplan.dtypes import BF16, bytes_for, listed_formats
 from llmplan.ops.attention import Attention, Mask, attention_pairs, keys_read
 from llmplan.ops.base import COST_FIELDS, Cost, Operator, State, StateKind, Step
+from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.counting import as_full_square
+from llmplan.ops.entries import complete_entries, entries_read, entry_pairs
 from llmplan.ops.latent import AbsorbedLatentAttention, ExpandedLatentAttention
 from llmplan.ops.linear_attention import (
     ChunkedDeltaRule,
@@ -231,6 +233,41 @@ def test_an_indexer_never_adds_work_to_attention(new, context, topk):
     assert sparse.state_read_bytes == entry_bytes * min(new + context, chosen)
     if topk >= new + context:
         assert values(sparse) == values(full)
+
+
+@given(
+    new=st.integers(1, 300),
+    context=st.integers(0, 1000),
+    m=st.sampled_from([1, 4, 128]),
+    most=st.sampled_from([0, 3, 64]),
+)
+def test_every_query_sees_the_entries_complete_at_its_position(new, context, m, most):
+    step = Step.of(1, new, context)
+    seen = [(context + query) // m for query in range(1, new + 1)]
+
+    assert entry_pairs(step, Mask.CAUSAL, m, most) == sum(min(n, most or n) for n in seen)
+    assert complete_entries(step, m) == seen[-1] - context // m
+    assert entries_read(step, m, 0) == seen[-1]
+
+
+@given(new=st.integers(1, 300), context=counts, window=st.integers(1, 200))
+def test_compressed_attention_without_entries_is_window_attention(new, context, window):
+    step = Step.of(1, new, context)
+    compressed = CompressedAttention("attention", Precision(), 16, 64, window)
+    windowed = Attention("attention", Precision(), 16, 1, 64, 64, Mask.WINDOW, window)
+
+    assert compressed.cost(step).attention_flops == windowed.cost(step).attention_flops
+    # one vector is key and value
+    assert 2 * compressed.cost(step).state_read_bytes == windowed.cost(step).state_read_bytes
+
+
+@given(tokens=st.integers(0, 10**6), m=st.integers(1, 200), ratio=st.integers(1, 64))
+def test_a_state_keeps_complete_entries_only(tokens, m, ratio):
+    state = State(StateKind.KV, ratio, BF16, "head_dim", tokens_per_entry=m)
+
+    assert state.bytes_at(tokens) == tokens // m * state.width_bytes
+    assert state.bytes_at(m) == state.width_bytes
+    assert state.bytes_at(m - 1) == 0
 
 
 @given(heads=sizes, key=sizes, value=sizes, chunk=sizes)
