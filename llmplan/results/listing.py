@@ -24,6 +24,7 @@ from llmplan.units import format_tokens, parse_bytes, parse_tokens
 
 _MIXER_NAMES: Final = {
     "ExpandedLatentAttention": "MLA",
+    "CompressedAttention": "compressed entries",
     "DeltaRule": "delta rule",
     "LightningAttention": "lightning",
     "Mamba1Scan": "Mamba",

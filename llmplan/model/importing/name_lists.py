@@ -15,6 +15,12 @@ from llmplan.model.importing.view import ConfigView
 
 MOST_EXPRESSIONS: Final = 100
 """Expressions of a list that speak about more than one layer; published lists have about ten."""
+MOST_PATTERNS: Final = 10_000
+"""Of a list; those published name 1,500 modules at most."""
+MOST_LAYERS: Final = 500
+"""Of a model whose list is read: its modules are written out, and no published one has as many."""
+MOST_TRIALS: Final = 100_000
+"""Names tried with expressions, all expressions together; about a second takes ten times as many"""
 MOST_CHARACTERS: Final = 200
 MOST_WILDCARDS: Final = 3
 _PREFIXES: Final = ("", "model.", "model.language_model.", "language_model.model.")
@@ -64,6 +70,7 @@ class Names:
     """The module names of a spec's body, and what patterns among them match."""
 
     def __init__(self, body: Spec) -> None:
+        self._trials = 0
         self._units = units(body)
         self._parts = [part for part in ("vision", "projector") if body.get(part)]
         own = {name for unit in self._units for name in unit.names}
@@ -85,6 +92,8 @@ class Names:
             DocumentError: A pattern names nothing known, or some modules of a role only.
         """
         expressions = [p for p in patterns if not _PLAIN.fullmatch(p) and not _LAYER.search(p)]
+        if len(patterns) > MOST_PATTERNS:
+            raise settings.refusal(key, f"has more than {MOST_PATTERNS:,} entries")
         if len(expressions) > MOST_EXPRESSIONS:
             raise settings.refusal(key, f"has more than {MOST_EXPRESSIONS} expressions")
         beside = [pattern for pattern in patterns if _names_vision(pattern)]
@@ -138,9 +147,13 @@ class Names:
                 return {name} & self._names
             return set(self._by_part.get(name, ()))
         expression = self._expression(settings, key, pattern, syntax)
+        candidates = list(self._candidates(pattern))
+        self._trials += len(candidates)
+        if self._trials > MOST_TRIALS:
+            raise settings.refusal(key, "has more expressions than are tried on so many modules")
         return {
             name
-            for some, names in self._candidates(pattern)
+            for some, names in candidates
             if any(expression.match(prefix + some) for prefix in _PREFIXES)
             for name in names
         }

@@ -7,7 +7,7 @@ from typing import Final
 from llmplan.errors import DocumentError, printable
 from llmplan.model.importing.conversion import Conversion
 from llmplan.model.importing.module_names import flat, rows, units
-from llmplan.model.importing.name_lists import Named, Names
+from llmplan.model.importing.name_lists import MOST_LAYERS, Named, Names
 from llmplan.model.importing.parts import Spec
 from llmplan.model.importing.quantization_groups import compressed_tensors, modelopt
 from llmplan.model.importing.quantization_methods import awq, fbgemm_fp8, fp8, gptq, mxfp4
@@ -51,6 +51,8 @@ def with_precision(config: ConfigView, body: Spec) -> Spec:
     if settings is None:
         return body
     conversions = _conversions(settings)
+    if body["num_hidden_layers"] > MOST_LAYERS:
+        raise config.refusal("num_hidden_layers", f"is over {MOST_LAYERS}, too many to quantise")
     names = Names(body)
     done = [_converted(settings, body, names, conversion) for conversion in conversions]
     precision: dict[str, str] = {}
