@@ -1,8 +1,8 @@
 """Start-up of the commands that must be instant: wall time and peak memory of whole processes.
 
 Targets on an idle two-core machine: `llmplan --help` at most 0.3 s, `llmplan memory kimi-k2` at
-most 0.4 s and 80 MB, `llmplan models` at most 0.5 s. Beside them, a bare interpreter and the libraries alone, which no command can
-beat.
+most 0.4 s and 80 MB, `llmplan models` at most 0.5 s. Beside them, a bare interpreter and the
+libraries alone, which no command can beat.
 """
 
 import os

@@ -106,7 +106,7 @@ def format_flops(flops: float) -> str:
 
 
 def format_tokens_down(tokens: int) -> str:
-    """A bound on tokens for a narrow table, rounded down: digits, then whole k, then tenths of M."""
+    """Bound on tokens for a narrow table, rounded down: digits, then whole k, then tenths of M."""
     if tokens >= MIB:
         return f"{tokens * 10 // MIB / 10:g}M"
     return f"{tokens // KIB}k" if tokens >= 10 * KIB else f"{tokens:,}"

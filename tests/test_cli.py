@@ -149,13 +149,18 @@ def test_a_pipe_gets_no_styles_and_no_wrapped_or_cut_line():
     output = piped("models", COLUMNS="40", TERM="xterm-256color")
 
     rows = llmplan("models", "--format", "json")
-    models = json.loads(rows.stdout)["result"]["models"]
+    result = json.loads(rows.stdout)["result"]
+    models, listed = result["models"], result["listed"]
     lines = output.splitlines()
     assert "\x1b" not in output
-    assert len(lines) == len(models) + 4  # title, blank, heads, rule
-    for model, line in zip(models, lines[4:], strict=True):
+    # title, blank, heads, rule; then blank, title, heads, rule
+    assert len(lines) == len(models) + 4 + len(listed) + 4
+    for model, line in zip(models, lines[4:], strict=False):
         assert line.startswith(model["name"])
         assert line.endswith(", ".join(model["attention"]))
+    for model, line in zip(listed, lines[-len(listed) :], strict=True):
+        assert line.startswith(model["name"])
+        assert line.endswith(model["reason"])
 
 
 WIDE = [
@@ -246,7 +251,7 @@ def test_a_failed_command_leaves_the_old_file(tmp_path):
     path = tmp_path / "answer.json"
     path.write_text("old")
 
-    assert llmplan("params", "kimi-k3", "-o", str(path)).exit_code == 2
+    assert llmplan("params", "kimi-k9", "-o", str(path)).exit_code == 2
 
     assert path.read_text() == "old"
 

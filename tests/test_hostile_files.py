@@ -5,9 +5,12 @@ import os
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmplan.errors import LlmplanError
 from llmplan.model.catalogue import load_model
@@ -66,7 +69,9 @@ SAFETENSORS = {
     "a key twice": with_header(b'{"a": {"dtype": 1}, "a": {"dtype": 2}}'),
     "a number of 10^6 digits": with_header(b'{"a": ' + b"9" * 10**6 + b"}"),
     "NaN": with_header(b'{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 4]}}'),
-    "infinity": with_header(b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}'),
+    "infinity": with_header(
+        b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}'
+    ),
     "deep nesting": with_header(b'{"a":' + b"[" * 10**6 + b"]" * 10**6 + b"}"),
     "deep and open": with_header(b"[" * 4_000_000),
     "quotes without end": with_header(rb"\"" * 4_000_000),
@@ -326,3 +331,20 @@ def test_a_file_cut_off_anywhere_in_its_header_is_refused(tmp_path, name):
         path.write_bytes(WHOLE[name][:end])
         with pytest.raises(LlmplanError):
             load_model(path)
+
+
+@pytest.mark.parametrize("name", [*WHOLE, "config.json"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_changed_bytes_give_a_model_or_a_refusal(tmp_path_factory, name, data):
+    """Anything but ``LlmplanError`` fails the test."""
+    raw = bytearray(WHOLE.get(name) or json.dumps(LLAMA_CONFIG).encode())
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, min(len(raw), 3000) - 1))
+        raw[at] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("changed")
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG))
+    (folder / name).write_bytes(raw)
+
+    with suppress(LlmplanError):
+        load_model(folder / name)

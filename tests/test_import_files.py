@@ -126,7 +126,7 @@ def test_a_gguf_file_is_a_model_by_itself(tmp_path):
 
 
 def test_a_role_with_one_type_is_exact(tmp_path):
-    path = gguf(tmp_path, LLAMA_METADATA, llama_gguf("q8_0", ffn="q4_k", token="q6_k"))
+    path = gguf(tmp_path, LLAMA_METADATA, llama_gguf("q8_0", ffn="q4_k", embd="q6_k"))
 
     spec, _ = import_file(path)
 
@@ -343,7 +343,7 @@ def test_import_says_what_it_reads(tmp_path):
         ImportQuestion(source=str(tmp_path / "model.bin")).ask()
 
 
-def test_every_command_takes_a_weight_file(tmp_path, capsys):
+def test_every_command_takes_a_weight_file(tmp_path):
     from tests.program import llmplan
 
     path = gguf(tmp_path, LLAMA_METADATA, llama_gguf())

@@ -65,7 +65,9 @@ def hub(files: dict[str, bytes]) -> Iterator[str]:
 
 
 def imported(endpoint: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if "HF_" not in k and "proxy" not in k.lower()}
+    environment = {
+        k: v for k, v in os.environ.items() if "HF_" not in k and "proxy" not in k.lower()
+    }
     own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder), "HF_HUB_DISABLE_XET": "1"}
     return subprocess.run(
         [PROGRAM, "import", "example/small", *arguments],

@@ -20,7 +20,7 @@ MOST_PATTERNS: Final = 10_000
 MOST_LAYERS: Final = 500
 """Of a model whose list is read: its modules are written out, and no published one has as many."""
 MOST_TRIALS: Final = 100_000
-"""Names tried with expressions, all expressions together; about a second takes ten times as many"""
+"""Names tried with expressions, all expressions together."""
 MOST_CHARACTERS: Final = 200
 MOST_WILDCARDS: Final = 3
 _PREFIXES: Final = ("", "model.", "model.language_model.", "language_model.model.")
@@ -91,9 +91,9 @@ class Names:
         Raises:
             DocumentError: A pattern names nothing known, or some modules of a role only.
         """
-        expressions = [p for p in patterns if not _PLAIN.fullmatch(p) and not _LAYER.search(p)]
         if len(patterns) > MOST_PATTERNS:
             raise settings.refusal(key, f"has more than {MOST_PATTERNS:,} entries")
+        expressions = [p for p in patterns if not _PLAIN.fullmatch(p) and not _LAYER.search(p)]
         if len(expressions) > MOST_EXPRESSIONS:
             raise settings.refusal(key, f"has more than {MOST_EXPRESSIONS} expressions")
         beside = [pattern for pattern in patterns if _names_vision(pattern)]
