@@ -125,7 +125,7 @@ CONTRADICTIONS = [
         "layers.0.pattern.1",
         "needs either blocks (one layer) or pattern",
     ),
-    ("release_date: 2025-09", "release_date: 2025-13", "release_date", "a day or a month"),
+    ("release_date: 2025-09", "release_date: 2025-13", "release_date", "a day, a month or a quoted year"),
     ("Apache-2.0", '"\\e[31mred"', "license", "one line without control characters"),
 ]
 

@@ -30,11 +30,11 @@ def _released(value: Any) -> Any:
     """YAML reads 2024-07-23 as a date and 2024-07 as text; both are kept as text."""
     text = value.isoformat() if isinstance(value, date) else value
     if isinstance(text, str) and not re.fullmatch(DAY_PATTERN, text):
-        raise ValueError("must be a day or a month, like 2024-07-23 or 2024-07")
+        raise ValueError("must be a day, a month or a quoted year, like 2024-07-23 or 2024-07")
     return text
 
 
-DAY_PATTERN: Final = r"^\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?$"
+DAY_PATTERN: Final = r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$"
 Text = Annotated[str, Field(min_length=1, max_length=500, strict=True), AfterValidator(_printable)]
 Day = Annotated[str, BeforeValidator(_released), Field(pattern=DAY_PATTERN)]
 
@@ -527,7 +527,7 @@ class SpecIdentity(Strict):
     license: Text
     """Licence of the weights."""
     release_date: Day | None = None
-    """Release day or month; absent where it is not known."""
+    """Release day, month or year; absent where it is not known."""
     notes: tuple[Text, ...] = ()
     """What a reader should know and the numbers do not say."""
     precision: dict[Role, Text] = {}
