@@ -62,6 +62,12 @@ CONTRADICTIONS = [
     ),
     ("rotary_dim: 64", "rotary_dim: 512", "blocks.full.rotary_dim", "more than head_dim 256"),
     (
+        "rotary_dim: 64",
+        "o_proj_format: bf61",
+        "blocks.full.o_proj_format",
+        "unknown number format 'bf61'. Did you mean bf16",
+    ),
+    (
         "num_experts_per_tok: 10",
         "num_experts_per_tok: 513",
         "blocks.moe.num_experts_per_tok",
@@ -125,7 +131,12 @@ CONTRADICTIONS = [
         "layers.0.pattern.1",
         "needs either blocks (one layer) or pattern",
     ),
-    ("release_date: 2025-09", "release_date: 2025-13", "release_date", "a day, a month or a quoted year"),
+    (
+        "release_date: 2025-09",
+        "release_date: 2025-13",
+        "release_date",
+        "a day, a month or a quoted year",
+    ),
     ("Apache-2.0", '"\\e[31mred"', "license", "one line without control characters"),
 ]
 

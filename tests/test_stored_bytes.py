@@ -31,3 +31,18 @@ def test_the_mtp_module_of_deepseek_v3_adds_its_bytes():
     stored = sum(operator.weights_bytes * repeats for operator, repeats in model.counted())
 
     assert stored == 688_574_839_360
+
+
+def test_an_output_projection_may_have_its_own_format():
+    # MiMo-V2-Flash keeps o_proj in bf16 beside fp8 projections: 48 layers of 4096 x 64 x 128
+    o_proj, others = (
+        sum(
+            operator.weights_bytes * repeats
+            for operator, repeats in load_model("mimo-v2-flash").decoder.counted
+            if operator.name == name
+        )
+        for name in ("o_proj", "q_proj")
+    )
+
+    assert o_proj == 48 * 4096 * 64 * 128 * 2
+    assert others == 48 * (4096 * 64 * 192 + 4 * 32 * 96)  # e4m3, one fp32 scale per 128x128

@@ -142,6 +142,13 @@ def layer_count(run: spec.LayerRun) -> int:
     return run.count * (sum(map(layer_count, run.pattern)) if run.pattern else 1)
 
 
+def _format_faults(key: str, name: str) -> Iterator[tuple[str, str]]:
+    try:
+        format_named(name)
+    except InputError as error:
+        yield key, str(error)
+
+
 @singledispatch
 def block_faults(_block: object) -> Iterator[tuple[str, str]]:
     """Contradictions inside one block, each with its key; most kinds have none."""
@@ -157,6 +164,8 @@ def _not_divisible(key: str, size: int, of_key: str, of: int) -> Iterator[tuple[
 def _attention(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
     heads, kv_heads = block.num_attention_heads, block.num_key_value_heads
     yield from _not_divisible("num_attention_heads", heads, "num_key_value_heads", kv_heads)
+    if block.o_proj_format is not None:
+        yield from _format_faults("o_proj_format", block.o_proj_format)
     if block.rotary_dim is not None and block.rotary_dim > block.head_dim:
         yield "rotary_dim", f"{block.rotary_dim} is more than head_dim {block.head_dim}."
     if block.value_is_key and block.v_head_dim not in (None, block.head_dim):

@@ -1,7 +1,9 @@
 """Softmax attention and latent attention as operators."""
 
+from dataclasses import replace
 from functools import partial
 
+from llmplan.dtypes import format_named
 from llmplan.model import spec
 from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.attention import Attention, Mask
@@ -34,8 +36,16 @@ def attention(block: spec.AttentionBlock, frame: Frame) -> Operators:
         *_rotary(block, frame),
         _attention_core(block, frame, h_v),
         *_output_gate(block, frame, output),
-        frame.row("o_proj", output, Role.ATTENTION, bias=block.o_proj_bias),
+        _output_frame(block, frame).row("o_proj", output, Role.ATTENTION, bias=block.o_proj_bias),
     )
+
+
+def _output_frame(block: spec.AttentionBlock, frame: Frame) -> Frame:
+    """The stream as the output projection sees it: its own format where one is published."""
+    if block.o_proj_format is None:
+        return frame
+    own = ((Role.ATTENTION, format_named(block.o_proj_format)),)
+    return replace(frame, precision=frame.precision.with_roles(own))
 
 
 def _attention_core(block: spec.AttentionBlock, frame: Frame, h_v: int) -> Attention:

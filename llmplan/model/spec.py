@@ -77,6 +77,8 @@ class AttentionBlock(Strict):
     """Width of a value head where it differs from head_dim."""
     attention_bias: Flag = False
     """Biases on the query, key and value projections."""
+    o_proj_format: Text | None = None
+    """Published format of the output projection where it differs from the other projections."""
     o_proj_bias: Flag = False
     """Bias on the output projection."""
     qk_norm: Literal["none", "head", "each_head", "full", "l2"] = "none"
