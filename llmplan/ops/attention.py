@@ -140,7 +140,7 @@ class Attention(Operator):
         group share the read of their key/value head.
 
         Shapes: step fields [..., G]; result [...].
-        Source: Dao et al. 2023 (FlashAttention-2), sec. 4.1, with exact causal pairs.
+        Source: Dao et al. 2023 (FlashAttention-2), with exact causal pairs.
         """
         scores = self.num_attention_heads * attention_pairs(step, self.mask, self.span)
         entry_bytes = self.kv_width * self.precision.kv.bits_per_weight / 8

@@ -6,7 +6,7 @@ indexer chooses.
 
 Symbols: H query heads, h ``head_dim``, W ``sliding_window``, m ``compress_ratio``, S context, T new
 tokens.
-Source: DeepSeek-AI 2026 (DeepSeek-V4), sec. 2.3; transformers' DeepseekV4ForCausalLM.
+Source: DeepSeek-AI 2026 (DeepSeek-V4); transformers' DeepseekV4ForCausalLM.
 """
 
 from dataclasses import dataclass, field
@@ -64,7 +64,7 @@ class CompressedAttention(Operator):
         Window keys and entries are read once a request.
 
         Shapes: step fields [..., G]; result [...].
-        Source: DeepSeek-AI 2026 (DeepSeek-V4), sec. 2.3.
+        Source: DeepSeek-AI 2026 (DeepSeek-V4).
         """
         scores = self.num_attention_heads * self._pairs(step)
         entry_bytes = self.head_dim * self.precision.kv.bits_per_weight / 8

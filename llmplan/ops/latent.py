@@ -6,7 +6,7 @@ outputs, and all heads attend to the latent itself (decode in serving engines).
 
 Symbols: H heads, c ``kv_lora_rank``, r ``qk_rope_head_dim``, n ``qk_nope_head_dim``,
 v ``v_head_dim``.
-Source: DeepSeek-AI 2024 (DeepSeek-V2), sec. 2.1.
+Source: DeepSeek-AI 2024 (DeepSeek-V2).
 """
 
 from dataclasses import dataclass

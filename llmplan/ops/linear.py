@@ -88,7 +88,7 @@ class GroupedLinear(Linear):
 
     ``in_features`` is the width of one group's input, ``out_features`` that of all outputs, so that
     the stored matrix and its FLOPs are those of a ``Linear`` of these widths.
-    Source: DeepSeek-AI 2026 (DeepSeek-V4), sec. 2.3.1 (grouped output projection).
+    Source: DeepSeek-AI 2026 (DeepSeek-V4) (grouped output projection).
     """
 
     def cost(self, step: Step) -> Cost:

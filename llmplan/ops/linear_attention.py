@@ -71,7 +71,7 @@ class MatrixStateAttention(Operator):
 
 @dataclass(frozen=True, slots=True)
 class LightningAttention(MatrixStateAttention):
-    """S ← λS + kᵀv, o = qS. Source: MiniMax 2025 (MiniMax-01), sec. 2.2."""
+    """S ← λS + kᵀv, o = qS. Source: MiniMax 2025 (MiniMax-01)."""
 
     def token_flops(self) -> float:
         """4·d_k·d_v a head: the outer product and the product with the query."""
@@ -101,7 +101,7 @@ class DeltaRule(MatrixStateAttention):
     Attributes:
         decay_per_channel: α is a vector of d_k a head (KDA) instead of a scalar (gated delta net).
 
-    Source: Yang et al. 2024 (Gated Delta Networks), eq. 10; Kimi Team 2025 (Kimi Linear), eq. 1.
+    Source: Yang et al. 2024 (Gated Delta Networks); Kimi Team 2025 (Kimi Linear).
     """
 
     decay_per_channel: bool = False

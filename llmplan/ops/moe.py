@@ -69,7 +69,7 @@ class ExpertTable(Operator):
         vocab_size: Rows, one a token id.
         num_experts_per_tok: Experts in a row (k).
 
-    Source: DeepSeek-AI 2026 (DeepSeek-V4), sec. 2.1.
+    Source: DeepSeek-AI 2026 (DeepSeek-V4).
     """
 
     vocab_size: int

@@ -1,7 +1,7 @@
 """Attention over depth: a block works on a weighted mix of earlier sums of the residual stream.
 
 Symbols: D hidden size, N sums of earlier blocks of layers and the running one.
-Source: Kimi Team 2026 (Kimi K3), sec. 2.2, eqs. 8 to 10.
+Source: Kimi Team 2026 (Kimi K3).
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The indexer of sparse attention: cheap scores that choose which keys are attended to.
 
-Source: DeepSeek-AI 2025 (DeepSeek-V3.2-Exp), sec. 2.1, eq. 1.
+Source: DeepSeek-AI 2025 (DeepSeek-V3.2-Exp).
 """
 
 from dataclasses import dataclass

@@ -11,13 +11,13 @@ from llmplan.ops.base import Cost, Operator, State, StateKind, Step, Weight
 from llmplan.ops.precision import Role
 
 MAMBA1_FLOPS_PER_STATE: Final = 7.0
-"""dt·A and exp (2), (dt·x)·B (1), a·h + b (2), h·C (2). Source: Gu & Dao 2023, algorithm 2."""
+"""dt·A and exp (2), (dt·x)·B (1), a·h + b (2), h·C (2). Source: Gu & Dao 2023."""
 MAMBA2_FLOPS_PER_STATE: Final = 5.0
-"""(dt·x)·B (1), a·h + b (2), h·C (2); a is one scalar a head. Source: Dao & Gu 2024, eq. 16."""
+"""(dt·x)·B (1), a·h + b (2), h·C (2); a is one scalar a head. Source: Dao & Gu 2024."""
 RG_LRU_FLOPS_PER_CHANNEL: Final = 12.0
-"""Sigmoids (4), a^(c·r) (3), √(1 - a²) (3), a·h + gated x (2). Source: De et al. 2024, eq. 1-4."""
+"""Sigmoids (4), a^(c·r) (3), √(1 - a²) (3), a·h + gated x (2). Source: De et al. 2024."""
 RWKV6_FLOPS_PER_STATE: Final = 6.0
-"""k·v (1), u·kv + S (2), r·(…) summed (2), w·S (1). Source: Peng et al. 2024, eq. 19."""
+"""k·v (1), u·kv + S (2), r·(…) summed (2), w·S (1). Source: Peng et al. 2024."""
 
 
 @dataclass(frozen=True, slots=True)

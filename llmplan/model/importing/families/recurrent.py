@@ -17,7 +17,7 @@ from llmplan.model.importing.parts import (
 from llmplan.model.importing.view import ConfigView
 
 MAMBA_CONTEXT: Final = 2048
-"""Training length of the Mamba papers (Gu & Dao 2023, sec. 4.2); the configs state none."""
+"""Training length of the Mamba papers (Gu & Dao 2023); the configs state none."""
 RECURRENT_GEMMA_CONTEXT: Final = 8192
 """Training length of RecurrentGemma (Botev et al. 2024, table 1); the configs state none."""
 LOW_RANK_SHARE: Final = 16
