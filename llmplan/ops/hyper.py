@@ -1,7 +1,7 @@
 """Hyper-connections: several residual streams that every block reads from and writes to.
 
 Symbols: N ``hc_mult`` streams, D hidden size.
-Source: Xie et al. 2026 (mHC) and 8; transformers' DeepseekV4HyperConnection.
+Source: Xie et al. 2026 (mHC); transformers' DeepseekV4HyperConnection.
 """
 
 from dataclasses import dataclass
