@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := --constraint constraints.txt
 
-.PHONY: demo test lint type golden schema bench dev clean
+# seconds of each target of make fuzz
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test lint type golden schema bench fuzz dev clean
 
 demo: $(VENV)/installed  ## install, then run the main job
 	$(BIN)/llmplan memory kimi-k2 --dtype fp8
@@ -37,6 +40,11 @@ bench: dev  ## speed and memory, side by side
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/startup.py
 
+fuzz: $(VENV)/fuzzed  ## search every reader of files for inputs that break it; CONTRIBUTING.md says more
+	for target in $$($(BIN)/python -m fuzz.targets); do \
+		$(BIN)/python -m fuzz $$target $(FUZZ_SECONDS) || exit 1; \
+	done
+
 dev: $(VENV)/developed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -50,5 +58,9 @@ $(VENV)/developed: $(VENV)/installed
 	$(PIP) install --quiet $(CONSTRAINTS) --editable ".[dev,oracles,report]"
 	touch $@
 
+$(VENV)/fuzzed: $(VENV)/installed
+	$(PIP) install --quiet $(CONSTRAINTS) --editable ".[fuzz]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,9 +16,14 @@ from llmplan.errors import DocumentError, nearest_names, printable
 
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 20
+MAX_VALUES: Final = 50_000
+"""Most separators of values; the largest shipped file has 550."""
+_SEPARATORS: Final = ",:-?]}\n\r\x85\u2028\u2029"
 _FEW_BRACKETS: Final = 1000
 """So many open brackets and indented columns cannot exhaust the stack of the parser."""
 _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_INT: Final = "tag:yaml.org,2002:int"
+_FLOAT: Final = "tag:yaml.org,2002:float"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -63,8 +68,8 @@ def load_document(path: Path, shown_as: str | None = None) -> Document:
     """Read one YAML mapping.
 
     Raises:
-        DocumentError: Missing, too large, not UTF-8, not a mapping, nested too deep, with aliases,
-            duplicate keys, or NaN and infinite numbers.
+        DocumentError: Missing, too large, of too many values, not UTF-8, not a mapping, nested
+            too deep, with aliases, duplicate keys, or NaN and infinite numbers.
     """
     name = shown_as or str(path)
     try:
@@ -83,6 +88,8 @@ def load_document(path: Path, shown_as: str | None = None) -> Document:
 
 def parse_document(text: str, name: str) -> Document:
     """Parse one YAML mapping from text; errors as in ``load_document``."""
+    if sum(map(text.count, _SEPARATORS)) > MAX_VALUES:
+        raise DocumentError(f"holds more than {MAX_VALUES:,} values, so it is no spec.", name)
     try:
         if not _is_plain(text):
             _refuse_aliases_and_depth(text, name)
@@ -167,21 +174,21 @@ def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], name: str)
 
 def _scalar(node: yaml.Node, path: KeyPath, name: str) -> Any:
     line, key = node.start_mark.line + 1, ".".join(map(str, path))
+    text = str(node.value)
+    # YAML 1.1 reads 010 as 8 and 1:30 as 90, the latter in time that grows with its square
+    if (node.tag == _INT and not _DECIMAL.fullmatch(text)) or (node.tag == _FLOAT and ":" in text):
+        raise DocumentError("must be written as a plain decimal number.", name, line, key)
     try:
-        value = _SCALARS.construct_object(node)
-    except (yaml.YAMLError, ValueError):
+        # a constructor remembers each node that it was given, so that each has its own
+        value = yaml.constructor.SafeConstructor().construct_object(node)
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError):
+        # the last three are what a tag that does not suit its value (!!bool 3) comes to
         raise DocumentError(
-            f"'{printable(str(node.value))}' cannot be read as a value.", name, line, key
+            f"'{printable(text)}' cannot be read as a value.", name, line, key
         ) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise DocumentError("must be a finite number.", name, line, key)
-    if type(value) is int and not _DECIMAL.fullmatch(str(node.value)):
-        # YAML 1.1 reads 010 as 8 and 1:30 as 90
-        raise DocumentError("must be written as a plain decimal number.", name, line, key)
     return value
-
-
-_SCALARS: Final = yaml.constructor.SafeConstructor()
 
 
 def unknown_key_message(key: str, known: list[str]) -> str:

@@ -11,6 +11,10 @@ LlmplanError                      exit code 2: the input must change
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
+
+_MOST_OF_A_KEY: Final = 200
+_MOST_OF_A_MESSAGE: Final = 4_000
 
 
 class LlmplanError(Exception):
@@ -60,6 +64,8 @@ class UnverifiedModelError(InputError):
 class DocumentError(LlmplanError):
     """A file cannot be read, has an unknown key, or contradicts itself.
 
+    Key and message may quote the file: both are shown without control characters, and cut.
+
     Args:
         message: What is wrong and what to do.
         path: The file.
@@ -70,8 +76,8 @@ class DocumentError(LlmplanError):
     def __init__(self, message: str, path: str, line: int = 0, key: str = "") -> None:
         self.path, self.line, self.key = path, line, key
         where = path if not line else f"{path}:{line}"
-        at_key = f", key {key}" if key else ""
-        super().__init__(f"{where}{at_key}: {message}")
+        at_key = f", key {printable(key, _MOST_OF_A_KEY)}" if key else ""
+        super().__init__(f"{where}{at_key}: {printable(message, _MOST_OF_A_MESSAGE)}")
 
 
 class LayoutError(LlmplanError):

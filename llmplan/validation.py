@@ -68,15 +68,16 @@ def _first(document: Document, faults: list[ErrorDetails]) -> ErrorDetails:
 def _path(document: Document, fault: ErrorDetails) -> KeyPath:
     """The place of a fault in the file: pydantic's, less the union tags that it inserts."""
     here: object = document.data
+    last = fault["loc"][-1:]
     path: KeyPath = ()
-    tag_seen = False
+    tag_seen = True  # the whole document is no member of a union, whatever its kind
     for part in fault["loc"]:
         is_tag = isinstance(here, dict) and here.get(DISCRIMINATOR) == part and not tag_seen
         if not is_tag and _holds(here, part):
             here, path, tag_seen = here[part], (*path, part), False  # type: ignore[index]
         tag_seen = tag_seen or is_tag
-    if fault["type"] == "missing":
-        return (*path, fault["loc"][-1])
+    if fault["type"] == "missing" or (fault["type"] == "extra_forbidden" and path[-1:] != last):
+        return (*path, *last)
     in_tag = fault["type"] in {"union_tag_invalid", "union_tag_not_found"}
     return (*path, DISCRIMINATOR) if in_tag else path
 
@@ -123,17 +124,20 @@ def _known_keys(models: Iterable[type[BaseModel]]) -> list[str]:
 def _models_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[type[BaseModel]]:
     """The pydantic models that may stand at ``loc``, which may hold union tags."""
     here: list[Any] = [model]
-    for part in loc:
-        inner = [child for kind in here for child in _children(kind, part)]
+    for depth, part in enumerate(loc):
+        inner = [child for kind in here for child in _children(kind, part, tagged=depth > 0)]
         here = inner or [kind for kind in here if part in _tags(kind)] or here
     return [kind for kind in here if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
-def _children(annotation: Any, part: int | str) -> Iterator[Any]:
-    """The types that the key or index ``part`` of a value of this type may have."""
+def _children(annotation: Any, part: int | str, *, tagged: bool) -> Iterator[Any]:
+    """The types that the key or index ``part`` of a value of this type may have.
+
+    Where a tag may stand, a key of the same name as the tag is taken for it.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(part))
-        if field and part not in _tags(annotation):
+        if field and not (tagged and part in _tags(annotation)):
             yield from _members(field.annotation)
     elif get_origin(annotation) in {list, tuple, dict}:
         yield from _members(next((a for a in get_args(annotation)[::-1] if a is not ...), None))
