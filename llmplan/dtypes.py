@@ -128,6 +128,7 @@ _FORMATS: Final = (
     Format("fp8_channel", 8, "fp8", (1, 0), 32, note="e4m3, one fp32 scale per output channel"),
     Format("fp8_e5m2", 8, "fp8", matrix_bits=32, note="e5m2, one fp32 scale per tensor"),
     Format("int8", 8, "int8", (1, 0), 32, note="W8A8, one fp32 scale per output channel"),
+    Format("nf4", 4, "bf16", (1, 64), 32, note="bitsandbytes 4-bit, one fp32 scale per 64"),
     Format("mxfp8", 8, "fp8", (1, 32), 8, note="e4m3, one e8m0 byte per 32 (OCP MX)"),
     MXFP4, NVFP4,
     _gguf("q4_0", 32, 18), _gguf("q4_1", 32, 20), _gguf("q5_0", 32, 22), _gguf("q5_1", 32, 24),
@@ -160,7 +161,8 @@ _GGUF_MIX: Final = re.compile(r"i?q\d_(k|xs|s)_(xs|s|m|l|xl)")
 
 FORMATS: Final = {fmt.name: fmt for fmt in _FORMATS}
 ALIASES: Final = {
-    "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32",
+    "bfloat16": "bf16", "float16": "fp16", "f16": "fp16", "half": "fp16", "float32": "fp32",
+    "f32": "fp32",
     "fp8_e4m3": "fp8_tensor", "fp8_block": "fp8", "float8_e4m3fn": "fp8_tensor",
 }  # fmt: skip
 
@@ -172,12 +174,25 @@ _STATE_FORMATS: Final = {
     **{name: FORMATS[name] for name in ("fp32", "bf16", "fp16", "q8_0", "q5_1", "q5_0", "q4_1")},
     **{name: FORMATS[name] for name in ("q4_0", "iq4_nl", "mxfp8", "mxfp4")},
     "nvfp4": Format("nvfp4", 4, "fp4", (1, 16), 8, note="e2m1, one e4m3 byte per 16"),
+    "fp8_ds_mla": Format(
+        "fp8_ds_mla",
+        9,
+        "fp8",
+        (1, 576),
+        64,
+        note="656 bytes per latent of 512 + 64: e4m3 with four fp32 scales, bf16 rotary key (vLLM)",
+    ),
+    "fp8_indexer": Format(
+        "fp8_indexer", 8, "fp8", (1, 128), 32, note="e4m3, one fp32 scale per 128 (vLLM)"
+    ),
     **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2"), _FP8_STATE),
 }
 
 
 def state_format_named(name: str) -> Format:
     """The format called ``name`` for what requests keep (``--kv-dtype``): no scales beyond a token.
+
+    ``q8_0/f16`` keeps keys in the first and values in the second.
 
     Raises:
         UnknownNameError: Not a format that caches are kept in.
@@ -186,8 +201,24 @@ def state_format_named(name: str) -> Format:
     key = key if key in _STATE_FORMATS else ALIASES.get(key, key)
     if key in _STATE_FORMATS:
         return _STATE_FORMATS[key]
+    keys, slash, values = key.partition("/")
+    if slash and keys.strip() and "/" not in values:
+        return _paired(state_format_named(keys), state_format_named(values))
     accepted = ", ".join(_STATE_FORMATS)
     raise UnknownNameError("state format", name, _STATE_FORMATS, f"Accepted: {accepted}.")
+
+
+def _paired(keys: Format, values: Format) -> Format:
+    """Keys in one format and values of the same width in another, as llama.cpp allows.
+
+    Counted by pairs of 32 elements, the longest block that such formats have.
+    """
+    if keys == values:
+        return keys
+    bits = 8 * (bytes_for((32,), keys) + bytes_for((32,), values))
+    each, left = divmod(bits, 64)
+    name, note = f"{keys.name}/{values.name}", "keys / values, equally wide"
+    return Format(name, each, keys.compute, (1, 64), left, note=note)
 
 
 def known_names() -> tuple[str, ...]:
@@ -205,8 +236,27 @@ def listed_formats() -> tuple[Format, ...]:
     return (*FORMATS.values(), *(format_named(f"int4_{kind}_g128") for kind in _INT4_LAYOUTS))
 
 
+_BITS_NAME: Final = re.compile(r"(\d{1,2}\.\d{1,4})_bits")
+
+
+def format_of_bits(bits: float) -> Format:
+    """A mix of formats by its average bits a weight, as GGUF files state it (``4.321_bits``).
+
+    Raises:
+        InputError: Not between 1 and 32 bits.
+    """
+    if not 1 <= bits <= 32:
+        raise InputError(f"{bits:g} bits a weight is no format: between 1 and 32.")
+    whole, block = int(bits), 256
+    left = round((bits - whole) * block)
+    note = "average over a file that mixes types"
+    return Format(f"{bits:.4g}_bits", whole, "fp16", (1, block), left, note=note)
+
+
 def format_named(name: str) -> Format:
     """The format called ``name``: ``bf16``, ``fp8``, ``int4`` (AWQ, group 128), ``int4_sym_g32``.
+
+    ``4.85_bits`` is a GGUF mix by its average.
 
     Raises:
         UnknownNameError: No such format, with the nearest names.
@@ -220,6 +270,8 @@ def format_named(name: str) -> Format:
         kind, group = match[1] or "awq", int(match[2] or 128)
         base = _INT4_LAYOUTS[kind]
         return replace(base, name=f"int4_{kind}_g{group}", block=(1, group))
+    if match := _BITS_NAME.fullmatch(key):
+        return format_of_bits(float(match[1]))
     if _GGUF_MIX.fullmatch(key):
         raise InputError(
             f"'{printable(name)}' is a mix of GGUF tensor types, not one format: name the types by "

@@ -1,0 +1,36 @@
+"""Whether an engine starts: the rule that each applies before it takes requests."""
+
+from llmplan.analyze.serving import Serving
+from llmplan.engines.settings import EngineName
+
+
+def starts(serving: Serving) -> bool:
+    """Whether the engine would start.
+
+    vLLM wants room for one request of the full length, and graphs must fit in what utilisation
+    leaves over. SGLang and TensorRT-LLM want any pool at all. llama.cpp wants everything placed.
+    """
+    return why_not(serving) is None
+
+
+def why_not(serving: Serving) -> str | None:
+    """What stops the start; None where nothing does."""
+    held = serving.worst.plan.held
+    if serving.profile.engine is EngineName.LLAMACPP:
+        need = held.weights.bytes + held.activations.bytes + held.non_torch.bytes + held.pool_bytes
+        room = serving.gpu.capacity_bytes
+        return (
+            "weights, cache and compute buffer need more than the device has"
+            if need > room
+            else None
+        )
+    if held.pool_bytes <= 0:
+        return "weights and reserve leave nothing for a cache"
+    over = serving.gpu.capacity_bytes - held.budget_bytes
+    if serving.profile.engine is not EngineName.VLLM:
+        return None
+    if not held.graphs_in_budget and held.graphs.bytes > over:
+        return "captured graphs do not fit in what utilisation leaves over"
+    if not serving.worst.requests(serving.length):
+        return f"the cache is too small for one request of {serving.length:,} tokens"
+    return None
