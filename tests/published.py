@@ -39,4 +39,5 @@ def counts(model: Model) -> dict[str, int]:
         "recurrent": state_bytes(StateKind.RECURRENT),
         "convolution": state_bytes(StateKind.CONVOLUTION),
         "window": state_bytes(StateKind.WINDOW),
+        "cross": state_bytes(StateKind.CROSS),
     }

@@ -151,9 +151,7 @@ REFUSED = {
     "granitemoe_swa, layer_rope_theta": ("granitemoe_swa", {"layer_rope_theta": [0.0] * 6}),
     "hunyuan_v1_moe, moe_topk": ("hunyuan_v1_moe", {
         "num_experts": 8, "moe_topk": [1, 2, 1, 2, 1, 2], "head_dim": 10}),
-    "jetmoe, architectures": ("jetmoe", {}),
-    "longcat_flash, architectures": ("longcat_flash", {}),
-    "axk1, architectures": ("axk1", {}),
+    "axk2, architectures": ("axk2", {}),
 }  # fmt: skip
 
 

@@ -116,6 +116,19 @@ def step_35_flash(config: Config) -> Config:
     }
 
 
+def kimi_vl(config: Config) -> Config:
+    """The class of Kimi K2.5, whose tower and projector are the same, under its key names."""
+    names = {"init_pos_emb_height": "pos_emb_height", "init_pos_emb_width": "pos_emb_width"}
+    tower = {names.get(key, key): value for key, value in config["vision_config"].items()}
+    return as_class(
+        "Kimi_K25ForConditionalGeneration",
+        model_type="kimi_k25",
+        vision_config={key: value for key, value in tower.items() if key != "model_type"},
+        projection_hidden_size=tower["hidden_size"],
+        tie_word_embeddings=False,
+    )(config)
+
+
 def dbrx(config: Config) -> Config:
     """The class wants a float where the published file has the integer 1."""
     ffn = dict(config["ffn_config"], moe_normalize_expert_weights=1.0)
@@ -133,6 +146,7 @@ READ_AS: Final[dict[str, Callable[[Config], Config]]] = {
     "kimi-k2-thinking": kimi_k2,
     "kimi-k2.5": kimi_k25,
     "kimi-k2.6": kimi_k25,
+    "kimi-vl-a3b": kimi_vl,
     "minimax-text-01": minimax_text_01,
     "mistral-large-3": mistral_large_3,
     "mistral-small-3.1-24b": mistral_small,
@@ -214,9 +228,12 @@ def test_stored_buffers_equal_those_of_the_class(name):
     assert sum(o.buffers * n for o, n in published.counted()) == expected
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
-def test_the_oracle_table_equals_the_class(path):
-    assert transformers_counts(path.stem).parameters == PUBLISHED[path.stem]["total"]
+BUILT: Final = sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem not in NO_CLASS)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_the_oracle_table_equals_the_class(name):
+    assert transformers_counts(name).parameters == PUBLISHED[name]["total"]
 
 
 def test_buffers_apart_really_differ():
@@ -233,5 +250,4 @@ def test_no_entry_of_the_tables_is_stale():
 
     assert configs <= set(PUBLISHED)
     assert {*READ_AS, *OTHER_PARTS, *BUFFERS_APART} <= configs
-    assert not configs & set(NO_CLASS)
     assert [n for n in NO_CLASS if hasattr(transformers, NO_CLASS[n].architecture)] == []

@@ -70,8 +70,11 @@ def pairs(name: str, tp: int, *without: Part) -> Iterator[tuple[Operator, Operat
 MADE_BY_ANALYSIS = {AbsorbedLatentAttention, ChunkedDeltaRule, ChunkedLightningAttention}
 """Realisations that replace an operator of the spec while it is analysed."""
 
-OUTSIDE_THE_CATALOGUE = {"PositionTable", "LearnedActivation"}
-"""What only specs beyond the catalogue use: learned positions, activations with parameters."""
+OUTSIDE_THE_CATALOGUE = {
+    "PositionTable", "LearnedActivation", "LayerInputTable", "Reused", "RoutedLinear", "OutputBias",
+    "MatrixLstm", "DifferentialAttention",
+}  # fmt: skip
+"""What only specs beyond the catalogue use, such as learned positions and shared weights."""
 
 
 def subclasses(of: type) -> Iterator[type[Operator]]:

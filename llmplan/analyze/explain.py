@@ -12,12 +12,16 @@ from llmplan.ops.base import Operator, State, Step, Weight
 from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.conv import ShortConvolution
 from llmplan.ops.conv2d import Convolution2d
+from llmplan.ops.cross_attention import CrossAttention, ImageLinear
+from llmplan.ops.differential import DifferentialAttention
 from llmplan.ops.embedding import TiedHead
 from llmplan.ops.hyper import HyperConnection
-from llmplan.ops.latent import AbsorbedLatentAttention, ExpandedLatentAttention
+from llmplan.ops.latent import AbsorbedLatentAttention, ExpandedLatentAttention, LatentAttention
 from llmplan.ops.linear import Linear
-from llmplan.ops.linear_attention import DeltaRule, LightningAttention
+from llmplan.ops.linear_attention import DeltaRule, LightningAttention, MatrixLstm
 from llmplan.ops.moe import Experts, Router
+from llmplan.ops.reused import Reused
+from llmplan.ops.routed_linear import RoutedLinear
 from llmplan.ops.sparse import Indexer
 from llmplan.ops.ssm import GatedLinearRecurrence
 
@@ -106,7 +110,7 @@ def _explained_state(place: Place, state: State) -> Explained:
     window = f", at most {state.window:,} tokens" if state.window else ""
     substituted = place.keys.substituted(state.formula)
     times = f"x {state.format.bits_per_weight / 8:g} x {place.repeats}"
-    share = " / compress_ratio" if state.tokens_per_entry > 1 else ""
+    share = f" / {state.entry_label}" if state.tokens_per_entry > 1 else ""
     times += f" / {state.tokens_per_entry}" if share else ""
     size = bytes_per_token([(state, place.repeats)])
     return Explained(
@@ -173,6 +177,21 @@ def _attention(operator: Attention) -> str:
 
 
 @flops_formula.register
+def _cross_attention(_operator: CrossAttention) -> str:
+    return "4 x head_dim x num_attention_heads x image_tokens"
+
+
+@flops_formula.register
+def _of_the_image(_operator: ImageLinear) -> str:
+    return ""  # a decoded token passes none of it
+
+
+@flops_formula.register
+def _differential(_operator: DifferentialAttention) -> str:
+    return "2 x 3 x head_dim x num_attention_heads x keys"
+
+
+@flops_formula.register
 def _compressed(operator: CompressedAttention) -> str:
     seen = f"min(keys, {operator.sliding_window:,})"
     if operator.compress_ratio:
@@ -196,16 +215,18 @@ def _hyper_connection(operator: HyperConnection) -> str:
 
 @flops_formula.register
 def _expanded(operator: ExpandedLatentAttention) -> str:
-    return _latent("qk_nope_head_dim + qk_rope_head_dim + v_head_dim", operator.index_topk)
+    return _latent("qk_nope_head_dim + qk_rope_head_dim + v_head_dim", operator)
 
 
 @flops_formula.register
 def _absorbed(operator: AbsorbedLatentAttention) -> str:
-    return _latent("2 x kv_lora_rank + qk_rope_head_dim", operator.index_topk)
+    return _latent("2 x kv_lora_rank + qk_rope_head_dim", operator)
 
 
-def _latent(widths: str, topk: int) -> str:
-    keys = f"min(keys, {topk:,})" if topk else "keys"
+def _latent(widths: str, operator: LatentAttention) -> str:
+    topk, pool = operator.index_topk, operator.index_kpool
+    tail = f" + keys mod {pool}" if pool > 1 else ""
+    keys = f"min(keys, {topk:,}{tail})" if topk else "keys"
     up = "2 x num_attention_heads x (qk_nope_head_dim + v_head_dim) x kv_lora_rank"
     return f"{up} + 2 x num_attention_heads x ({widths}) x {keys}"
 
@@ -218,19 +239,28 @@ def _indexer(operator: Indexer) -> str:
 
 
 @flops_formula.register
-def _router(_operator: Router) -> str:
-    return "2 x hidden_size x num_experts"
+def _router(operator: Router) -> str:
+    scored = f"({operator.label})" if " + " in operator.label else operator.label
+    return f"2 x hidden_size x {scored}"
 
 
 @flops_formula.register
 def _experts(operator: Experts) -> str:
     matrices = 3 if operator.is_gated else 2
-    return f"2 x {matrices} x {operator.label} x moe_intermediate_size x num_experts_per_tok"
+    share = " x num_experts / (num_experts + zero_expert_num)" if operator.routed_among else ""
+    each = f"2 x {matrices} x {operator.label} x moe_intermediate_size x num_experts_per_tok"
+    return each + share
 
 
 @flops_formula.register
 def _delta(operator: DeltaRule) -> str:
     return f"6 x {' x '.join(operator.labels)}"
+
+
+@flops_formula.register
+def _mlstm(operator: MatrixLstm) -> str:
+    heads, d_k, d_v = operator.labels
+    return f"{heads} x (4 x {d_k} x {d_v} + 2 x {d_k})"
 
 
 @flops_formula.register
@@ -254,3 +284,14 @@ def _convolution2d(operator: Convolution2d) -> str:
 @flops_formula.register
 def _rg_lru(_operator: GatedLinearRecurrence) -> str:
     return "4 x lru_width x lru_width / num_attention_heads"
+
+
+@flops_formula.register
+def _routed_linear(operator: RoutedLinear) -> str:
+    out, into = operator.labels
+    return f"2 x ({into}) x ({out}) x num_attention_heads / num_key_value_heads"
+
+
+@flops_formula.register
+def _reused(operator: Reused) -> str:
+    return flops_formula(operator.operator)

@@ -46,6 +46,7 @@ def _state_terms(state: RequestState, context: int) -> tuple[str, str]:
     ]
     fixed = state.recurrent_bytes + state.convolution_bytes
     terms += [("recurrent + convolution", f"{fixed:,}")] if fixed else []
+    terms += [("keys and values of the image", f"{state.cross_bytes:,}")] * bool(state.cross_bytes)
     return " + ".join(words for words, _ in terms), " + ".join(values for _, values in terms)
 
 

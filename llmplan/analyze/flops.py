@@ -8,6 +8,7 @@ import numpy as np
 
 from llmplan.model.compiled import Model
 from llmplan.ops.base import Array, Cost, Number, Operator, Step
+from llmplan.ops.cross_attention import ImageLinear, ImageNorm
 from llmplan.ops.latent import AbsorbedLatentAttention, ExpandedLatentAttention
 
 
@@ -59,11 +60,19 @@ def step_cost(model: Model, step: Step) -> Cost:
 def decoder_only(model: Model) -> Model:
     """The language model alone: vision and MTP take no part in a token's FLOPs.
 
+    Nor do the keys and values of an image, which are projected once a request, not once a token.
+
     A pipeline has none, and so no FLOPs a token; ``analyze.image`` counts those of an image.
     """
     if model.diffusion:
         return replace(model, components=())
-    return model.served(mtp=False, vision=False)
+    return model.served(mtp=False, vision=False).rewritten(_without_image)
+
+
+def _without_image(operator: Operator) -> Operator:
+    if isinstance(operator, ImageLinear | ImageNorm):
+        return replace(operator, image_tokens=0)
+    return operator
 
 
 def flops_report(model: Model, context: int) -> FlopsReport:
@@ -91,6 +100,8 @@ def absorbed(operator: Operator) -> Operator:
         operator.v_head_dim,
         operator.index_topk,
         operator.mask,
+        operator.index_kpool,
+        operator.has_sinks,
         block=operator.block,
     )
 

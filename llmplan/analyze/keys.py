@@ -9,6 +9,8 @@ from llmplan.model.compiled import PIPELINE_PARTS, Model, Part
 from llmplan.ops.base import Operator
 
 _WORD: Final = re.compile(r"projector\.\d+\.[a-z_]+|[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+_NESTED: Final = ("indexer", "attention", "mlp")
+"""What a block may hold inside."""
 _SECTION: Final[dict[Part, KeyPath]] = {
     Part.DECODER: (),
     Part.MTP: (),
@@ -74,5 +76,6 @@ def _section(part: Part) -> KeyPath:
 
 def _finder(document: Document, section: KeyPath, block: str) -> KeyFinder:
     place = (*section, "blocks", block)
-    inside: tuple[KeyPath, ...] = (place, (*place, "indexer")) if block else ()
+    nested = ((*place, part) for part in _NESTED)
+    inside: tuple[KeyPath, ...] = (place, *nested) if block else ()
     return KeyFinder(document, (*inside, section, ()))

@@ -23,6 +23,7 @@ class RequestState:
         convolution_bytes: Convolution columns and token shifts.
         windows: (window in tokens, bytes a token) of windowed layers, equal windows together.
         entries: (tokens an entry, bytes an entry) of keys, values and indexer keys that grow.
+        cross_bytes: Keys and values of a request's image, of as many tokens as the spec says.
     """
 
     growing_bytes_per_token: int
@@ -31,6 +32,7 @@ class RequestState:
     convolution_bytes: int
     windows: tuple[tuple[int, int], ...]
     entries: tuple[tuple[int, int], ...]
+    cross_bytes: int = 0
 
     @property
     def window_bytes_per_token(self) -> int:
@@ -44,17 +46,22 @@ class RequestState:
 
     @property
     def fixed_bytes(self) -> int:
-        """Bytes a long request holds whatever its length: recurrent, convolution, full windows."""
-        return self.recurrent_bytes + self.convolution_bytes + self.full_window_bytes
+        """Bytes a long request holds whatever its length: ``unvarying_bytes`` and full windows."""
+        return self.unvarying_bytes + self.full_window_bytes
+
+    @property
+    def unvarying_bytes(self) -> int:
+        """Bytes of any request from its first token: recurrent, convolution, its image."""
+        return self.recurrent_bytes + self.convolution_bytes + self.cross_bytes
 
     def bytes_at(self, context: int) -> int:
         """Bytes of one request that holds ``context`` tokens; exact."""
         windows = sum(min(context, window) * width for window, width in self.windows)
-        return self._grown(context) + windows + self.recurrent_bytes + self.convolution_bytes
+        return self._grown(context) + windows + self.unvarying_bytes
 
     def bytes_over(self, contexts: IntArray) -> IntArray:
         """``bytes_at`` for every point of a sweep, int64 of the same shape."""
-        total = contexts * 0 + (self.recurrent_bytes + self.convolution_bytes)
+        total = contexts * 0 + self.unvarying_bytes
         for tokens, width in self.entries:
             total = total + np.floor_divide(contexts, tokens) * width
         for window, width in self.windows:
@@ -68,7 +75,7 @@ class RequestState:
     def bytes_reserved_as_full(self, context: int) -> int:
         """Bytes where an engine reserves windowed layers for the whole context."""
         grown = self._grown(context) + self.window_bytes_per_token * context
-        return grown + self.recurrent_bytes + self.convolution_bytes
+        return grown + self.unvarying_bytes
 
     def longest_context(self, budget_bytes: int, most: int) -> int:
         """The longest context up to ``most`` whose state fits ``budget_bytes``; 0 if none does."""
@@ -100,6 +107,7 @@ def request_state(model: Model) -> RequestState:
         width_bytes(StateKind.CONVOLUTION),
         _together((state.window, state.width_bytes * n) for state, n in windows),
         _together((state.tokens_per_entry, state.width_bytes * n) for state, n in grows),
+        width_bytes(StateKind.CROSS),
     )
 
 

@@ -166,6 +166,7 @@ def _parts_beside(model: Model, counts: ParameterCounts) -> dict[str, int]:
         "scales": scales,
         "MTP scales": all_scales - scales,
         "a second copy of the tied head": counted.tied_copy,
+        **dict(model.identity.unused_entries),
     }
     return {name: size for name, size in parts.items() if size}
 

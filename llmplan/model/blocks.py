@@ -8,18 +8,22 @@ from functools import singledispatch
 
 from llmplan.model import spec
 from llmplan.model.compressed_blocks import compressed_attention
+from llmplan.model.cross_blocks import cross_attention, output_scale
 from llmplan.model.feed_forward_blocks import channel_mix, mixture_of_experts, mlp
 from llmplan.model.frame import Frame, Operators
+from llmplan.model.per_layer_inputs import own_input
 from llmplan.model.recurrent_blocks import (
     gated_delta_net,
     kimi_delta_attention,
     lightning,
     mamba,
     mamba2,
+    mlstm,
     rg_lru,
     rwkv6,
     short_convolution,
 )
+from llmplan.model.shared_blocks import shared_transformer
 from llmplan.model.softmax_blocks import attention, latent_attention
 from llmplan.ops.hyper import HyperConnection
 from llmplan.ops.norm import Elementwise, StoredScale
@@ -34,7 +38,7 @@ def layer_operators(blocks: tuple[Branches, ...], frame: Frame) -> Operators:
     if frame.norm.placement in ("parallel", "parallel_pre"):
         blocks = (tuple(block for branches in blocks for block in branches),)
     inside = (operator for branches in blocks for operator in _branch_operators(branches, frame))
-    return (*inside, *_layer_scalar(frame))
+    return (*inside, *own_input(frame), *_layer_scalar(frame))
 
 
 def _layer_scalar(frame: Frame) -> Operators:
@@ -47,7 +51,8 @@ def _branch_operators(branches: Branches, frame: Frame) -> Operators:
     """Blocks side by side with the norms around them and the residual sum."""
     placement = frame.norm.placement
     norm = (frame.stream_norm("pre_norm"),)
-    before = norm if placement not in ("post", "parallel_pre") else ()
+    has_own = any(isinstance(block, spec.SharedTransformerBlock) for _, block in branches)
+    before = () if has_own or placement in ("post", "parallel_pre") else norm
     after = (frame.stream_norm("post_norm"),) if placement in ("post", "sandwich") else ()
     inner = tuple(
         operator
@@ -78,7 +83,8 @@ def _into_the_block(frame: Frame) -> Operators:
     if frame.streams == 1:
         return ()
     name, precision = "hyper_connection", frame.precision
-    return (HyperConnection(name, precision, frame.streams, frame.hidden_size),)
+    width, mixes = frame.hidden_size, frame.mixes_streams
+    return (HyperConnection(name, precision, frame.streams, width, mixes=mixes),)
 
 
 def _residual(frame: Frame, branches: int) -> Elementwise:
@@ -87,13 +93,15 @@ def _residual(frame: Frame, branches: int) -> Elementwise:
     if frame.streams == 1:
         flops, reads = float(branches), 1 + branches
         return Elementwise(name, precision, frame.hidden_size, flops, reads=reads)
-    flops = 2.0 * (frame.streams + branches)
+    flops = 2.0 * (frame.streams * frame.mixes_streams + branches)
     return Elementwise(name, precision, frame.streams * frame.hidden_size, flops, reads=2)
 
 
 def _named_operators(name: str, block: spec.BlockSpec, frame: Frame) -> Operators:
     """The operators of a block, each with the name of the block that states it."""
-    return tuple(replace(operator, block=name) for operator in operators_of(block, frame))
+    inside = replace(frame, is_stored=name in frame.stored)
+    operators = (*operators_of(block, inside), *output_scale(block, frame))
+    return tuple(replace(operator, block=name) for operator in operators)
 
 
 @singledispatch
@@ -103,11 +111,13 @@ def operators_of(block: object, _frame: Frame) -> Operators:
 
 
 operators_of.register(spec.AttentionBlock, attention)
+operators_of.register(spec.CrossAttentionBlock, cross_attention)
 operators_of.register(spec.MlaBlock, latent_attention)
 operators_of.register(spec.CompressedAttentionBlock, compressed_attention)
 operators_of.register(spec.GatedDeltaNetBlock, gated_delta_net)
 operators_of.register(spec.KdaBlock, kimi_delta_attention)
 operators_of.register(spec.LightningBlock, lightning)
+operators_of.register(spec.MatrixLstmBlock, mlstm)
 operators_of.register(spec.MambaBlock, mamba)
 operators_of.register(spec.Mamba2Block, mamba2)
 operators_of.register(spec.ShortConvolutionBlock, short_convolution)
@@ -116,3 +126,4 @@ operators_of.register(spec.Rwkv6Block, rwkv6)
 operators_of.register(spec.MlpBlock, mlp)
 operators_of.register(spec.MoeBlock, mixture_of_experts)
 operators_of.register(spec.Rwkv6ChannelMixBlock, channel_mix)
+operators_of.register(spec.SharedTransformerBlock, shared_transformer)

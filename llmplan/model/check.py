@@ -36,14 +36,14 @@ def faults(model: spec.ModelSpec) -> Iterator[Fault]:
             size = f"{tower.image_size} is no multiple of patch_size {tower.patch_size}"
             yield ("vision", "image_size"), f"{size}."
     yield from _unused_faults(model)
+    yield from _shared_faults(model)
     yield from _projector_faults(model)
 
 
 def _projector_faults(model: spec.ModelSpec) -> Iterator[Fault]:
     """Each matrix takes what the one before it gives; the last one gives the decoder's width."""
-    if model.projector and not model.vision:
-        yield ("projector",), "stands without a vision tower."
     yield from _chain_faults(model.projector, model.hidden_size, ("projector",))
+    yield from _chain_faults(model.audio_projector, model.hidden_size, ("audio_projector",))
     if model.deepstack:
         if not model.projector:
             yield ("deepstack",), "stands without a projector."
@@ -54,7 +54,7 @@ def _projector_faults(model: spec.ModelSpec) -> Iterator[Fault]:
 def _chain_faults(chain: spec.Projector, hidden_size: int, at: KeyPath) -> Iterator[Fault]:
     given = None
     for index, item in enumerate(chain):
-        into = item.in_features if isinstance(item, spec.ProjectorLinear) else item.width
+        into = _width_in(item)
         if given and into != given and isinstance(chain[index - 1], spec.ProjectorLinear):
             yield (*at, index), f"takes {into} features, but gets {given}."
         given = item.out_features if isinstance(item, spec.ProjectorLinear) else item.width
@@ -62,11 +62,27 @@ def _chain_faults(chain: spec.Projector, hidden_size: int, at: KeyPath) -> Itera
         yield at, f"gives {given} features, but hidden_size is {hidden_size}."
 
 
+def _width_in(item: spec.ProjectorItem) -> int:
+    if isinstance(item, spec.ProjectorLinear):
+        return item.in_features
+    return 2 * item.width if isinstance(item, spec.ProjectorGate) else item.width
+
+
 def _head_and_norm_faults(model: spec.ModelSpec) -> Iterator[Fault]:
     if model.lm_head_bias and model.tie_word_embeddings:
         yield ("lm_head_bias",), "stands beside tie_word_embeddings; only a head of its own has it."
     if model.norm.bias and not model.norm.weight:
         yield ("norm", "bias"), "stands without a weight."
+    if model.extra_input_rows and model.tie_word_embeddings:
+        yield ("extra_input_rows",), "stands beside tie_word_embeddings."
+    if (model.hidden_size_per_layer_input is None) != (model.vocab_size_per_layer_input is None):
+        at = "hidden_size_per_layer_input", "vocab_size_per_layer_input"
+        stated = at[model.hidden_size_per_layer_input is None]
+        yield (stated,), f"needs {at[1] if stated == at[0] else at[0]} beside it."
+    if model.hc_head == "mean" and not model.hc_mult:
+        yield ("hc_head",), "needs hc_mult."
+    if not model.hc_mixing and not model.hc_mult:
+        yield ("hc_mixing",), "needs hc_mult."
     if model.hc_mult and model.attn_res_block_size:
         yield ("hc_mult",), "stands beside attn_res_block_size; a model has one of them."
     if model.norm.branch_norms and model.norm.placement != "sandwich":
@@ -125,6 +141,30 @@ def _unused_faults(model: spec.ModelSpec) -> Iterator[Fault]:
             yield ("blocks", name), "is used by no layer; remove it or name it in layers."
 
 
+def _shared_faults(model: spec.ModelSpec) -> Iterator[Fault]:
+    """A shared block is read by layers of the decoder, once in each, before its norms."""
+    shared = {n for n, b in model.blocks.items() if isinstance(b, spec.SharedTransformerBlock)}
+    if shared and model.norm.placement != "pre":
+        yield ("norm", "placement"), "must be pre beside blocks of kind shared_transformer."
+    if model.mtp and shared & set(_flat(model.mtp.blocks)):
+        yield ("mtp", "blocks"), "name a block of kind shared_transformer, which MTP cannot share."
+    for index, run in enumerate(model.layers):
+        for names in _layers_of(run):
+            alone = [name for name in names if isinstance(name, str)]
+            flat = list(_flat(names))
+            for name in shared & set(flat):
+                if flat.count(name) > 1 or name not in alone:
+                    fault = f"the shared block '{name}' stands once in a layer, by itself."
+                    yield ("layers", index), fault
+
+
+def _layers_of(run: spec.LayerRun) -> Iterator[spec.LayerBlocks]:
+    if run.blocks:
+        yield run.blocks
+    for inner in run.pattern or ():
+        yield from _layers_of(inner)
+
+
 def used_blocks(runs: Iterable[spec.LayerRun]) -> Iterator[str]:
     """Names of the blocks that runs refer to."""
     for run in runs:
@@ -170,10 +210,38 @@ def _attention(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
         yield "rotary_dim", f"{block.rotary_dim} is more than head_dim {block.head_dim}."
     if block.value_is_key and block.v_head_dim not in (None, block.head_dim):
         yield "value_is_key", "needs values as wide as keys."
+    if block.shares_keys_and_values and not block.causal:
+        yield "shares_keys_and_values", "needs a cache, which layers that are not causal lack."
+    if block.differential:
+        yield from _differential_faults(block)
+    if block.attention_experts is not None:
+        yield from _routed_attention_faults(block)
     if block.qk_norm_bias and block.qk_norm != "head":
         yield "qk_norm_bias", "needs qk_norm: head."
     if block.sliding_window and block.attention_chunk_size:
         yield "attention_chunk_size", "stands beside sliding_window; a layer has one of them."
+
+
+def _differential_faults(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
+    """Heads come in pairs, and have nothing besides that would not."""
+    for key in ("num_attention_heads", "num_key_value_heads"):
+        if getattr(block, key) % 2:
+            yield key, "must be even where heads are subtracted in pairs."
+    for key in ("attention_sinks", "attention_experts", "v_head_dim", "shares_keys_and_values"):
+        if getattr(block, key):
+            yield key, "stands beside differential, which cannot say it."
+    if block.qk_norm not in ("none", "full"):
+        yield "qk_norm", "stands beside differential, which cannot say it."
+
+
+def _routed_attention_faults(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
+    """Beside a mixture of attention heads, only what JetMoE has."""
+    experts = block.attention_experts or 0
+    if block.num_attention_heads > experts * block.num_key_value_heads:
+        yield "attention_experts", f"{experts} are fewer than a token uses."
+    for key in ("attention_bias", "o_proj_format", "value_is_key", "v_head_dim"):
+        if getattr(block, key):
+            yield key, "stands beside attention_experts, whose projections cannot say it."
 
 
 @block_faults.register
@@ -191,6 +259,18 @@ def _compressed_attention(block: spec.CompressedAttentionBlock) -> Iterator[tupl
         yield "overlapping_entries", "needs compress_ratio."
     if block.indexer and block.indexer.indexer_type == "shared":
         yield "indexer", "of type shared stands in mla blocks only."
+    if block.indexer and block.indexer.index_kpool > 1:
+        yield "indexer", "has index_kpool; entries are compressed already."
+
+
+@block_faults.register
+def _mla(block: spec.MlaBlock) -> Iterator[tuple[str, str]]:
+    if block.projection_format is not None:
+        yield from _format_faults("projection_format", block.projection_format)
+    if block.indexer:
+        topk, pool = block.indexer.index_topk, block.indexer.index_kpool
+        for key, message in _not_divisible("index_topk", topk, "index_kpool", pool):
+            yield "indexer", f"{key} {message}"
 
 
 @block_faults.register
@@ -210,6 +290,24 @@ def _gated_delta_net(block: spec.GatedDeltaNetBlock) -> Iterator[tuple[str, str]
 
 
 @block_faults.register
+def _mamba(block: spec.MambaBlock) -> Iterator[tuple[str, str]]:
+    yield from _not_divisible(
+        "intermediate_size", block.intermediate_size, "num_heads", block.num_heads
+    )
+    if block.inner_norms and block.num_heads > 1:
+        yield "inner_norms", "stands beside several heads; only one head has norms inside."
+
+
+@block_faults.register
+def _shared(block: spec.SharedTransformerBlock) -> Iterator[tuple[str, str]]:
+    for key, nested in (("attention", block.attention), ("mlp", block.mlp)):
+        for inner, message in block_faults(nested):
+            yield key, f"{inner} {message}"
+    if block.attention_adapters and block.adapter_rank is None:
+        yield "attention_adapters", "needs adapter_rank."
+
+
+@block_faults.register
 def _mamba2(block: spec.Mamba2Block) -> Iterator[tuple[str, str]]:
     yield from _not_divisible("num_heads", block.num_heads, "n_groups", block.n_groups)
 
@@ -222,11 +320,12 @@ def _rg_lru(block: spec.RgLruBlock) -> Iterator[tuple[str, str]]:
 
 @block_faults.register
 def _moe(block: spec.MoeBlock) -> Iterator[tuple[str, str]]:
-    if block.num_experts_per_tok > block.num_experts:
-        yield (
-            "num_experts_per_tok",
-            f"{block.num_experts_per_tok} is more than num_experts {block.num_experts}.",
-        )
+    chosen, scored = block.num_experts_per_tok, block.num_experts + (block.zero_expert_num or 0)
+    if chosen > scored:
+        yield "num_experts_per_tok", f"{chosen} is more than num_experts {scored}."
+    elif block.num_experts * chosen % scored:
+        mean = "leaves no whole number of experts with weights a token in the mean"
+        yield "zero_expert_num", f"{block.zero_expert_num} {mean}."
     if block.moe_latent_norm and block.moe_latent_size is None:
         yield "moe_latent_norm", "needs moe_latent_size."
     if block.n_shared_experts and block.shared_expert_intermediate_size:

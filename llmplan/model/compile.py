@@ -1,6 +1,7 @@
 """A checked spec to a compiled model."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from llmplan.documents import Document
 from llmplan.dtypes import divide_up, format_named
@@ -8,11 +9,13 @@ from llmplan.model import spec
 from llmplan.model.blocks import layer_operators
 from llmplan.model.compiled import Component, Identity, Layer, Model, Part
 from llmplan.model.frame import Frame, Operators, Width
+from llmplan.model.per_layer_inputs import inputs_of_all_layers
+from llmplan.model.pooling_head import pooling_head
 from llmplan.ops.base import Operator
 from llmplan.ops.embedding import Embedding, LearnedVectors, PositionTable, TiedHead
-from llmplan.ops.hyper import HyperConnection
+from llmplan.ops.hyper import HyperConnection, StreamMean
 from llmplan.ops.linear import Linear, Split, Tokens
-from llmplan.ops.norm import Norm, StoredScale
+from llmplan.ops.norm import GATE_FLOPS, Elementwise, LearnedScale, Norm, StoredScale
 from llmplan.ops.precision import Precision, Role
 from llmplan.ops.residual import AttentionResidual
 
@@ -32,7 +35,10 @@ def compile_spec(
         model.norm,
         native_precision(model),
         streams=model.hc_mult or 1,
+        mixes_streams=model.hc_mixing,
+        streams_end_in_mean=model.hc_head == "mean",
         layer_scalar=model.layer_scalar,
+        per_layer_input=model.hidden_size_per_layer_input or 0,
         residual_sums=_residual_sums(model),
     )
     optional = (_mtp(model, frame), _vision(model, frame), _projector(model, frame))
@@ -73,6 +79,7 @@ def identity_of(
         model.notes,
         assumptions,
         document,
+        tuple(model.unused_entries.items()),
     )
 
 
@@ -83,6 +90,7 @@ def _decoder(model: spec.ModelSpec, frame: Frame) -> Component:
         model.vocab_size,
         model.hidden_size,
         is_tied=model.tie_word_embeddings,
+        extra_rows=model.extra_input_rows or 0,
     )
     return Component(
         Part.DECODER,
@@ -99,6 +107,7 @@ def _after_the_table(model: spec.ModelSpec, frame: Frame) -> Iterator[Operator]:
         )
     if model.embedding_norm:
         yield frame.stream_norm("embedding_norm")
+    yield from inputs_of_all_layers(model, frame)
 
 
 def _after_the_layers(frame: Frame, tokens: Tokens) -> Operators:
@@ -112,6 +121,8 @@ def _after_the_layers(frame: Frame, tokens: Tokens) -> Operators:
     if frame.streams == 1:
         return (norm,)
     name, precision, width = "hyper_head", frame.precision, frame.hidden_size
+    if frame.streams_end_in_mean:
+        return (StreamMean(name, precision, frame.streams, width, tokens), norm)
     last = HyperConnection(name, precision, frame.streams, width, is_last=True, tokens=tokens)
     return (last, norm)
 
@@ -148,13 +159,23 @@ def _head(model: spec.ModelSpec, frame: Frame) -> Operator:
 def stacked_layers(
     blocks: Mapping[str, spec.BlockSpec], runs: Iterable[spec.LayerRun], frame: Frame
 ) -> tuple[Layer, ...]:
-    """The layers of a stack in order; equal ones are one object."""
-    layers: dict[spec.LayerBlocks, Layer] = {}
+    """The layers of a stack in order; equal ones are one object.
+
+    The first layer that names a shared block stores it, and later ones use it again.
+    """
+    layers: dict[tuple[spec.LayerBlocks, frozenset[str]], Layer] = {}
+    order: list[Layer] = []
+    stored: frozenset[str] = frozenset()
     for names in _block_names(runs):
-        if names not in layers:
-            shown = "+".join(name for branches in _branches(names) for name in branches)
-            layers[names] = Layer(shown, _layer_operators(names, blocks, frame))
-    return tuple(layers[names] for names in _block_names(runs))
+        flat = [name for branches in _branches(names) for name in branches]
+        shared = frozenset(n for n in flat if isinstance(blocks[n], spec.SharedTransformerBlock))
+        again = shared & stored
+        if (names, again) not in layers:
+            inside = replace(frame, stored=again)
+            layers[names, again] = Layer("+".join(flat), _layer_operators(names, blocks, inside))
+        order.append(layers[names, again])
+        stored |= shared
+    return tuple(order)
 
 
 def _layer_operators(
@@ -185,6 +206,7 @@ def _mtp(model: spec.ModelSpec, frame: Frame) -> Component | None:
     if model.mtp is None:
         return None
     D = model.hidden_size
+    frame = replace(frame, streams=1) if model.mtp.single_stream else frame
     own: list[Operator] = [
         frame.stream_norm("enorm"),
         frame.stream_norm("hnorm"),
@@ -226,11 +248,21 @@ def _vision(model: spec.ModelSpec, frame: Frame) -> Component | None:
         for name, count in vectors
         if count
     ]
+    if tower.position_gates:
+        before.append(_position_gates(inside, tower.position_gates))
     before += [inside.stream_norm("pre_layernorm")] * tower.pre_norm
     after: list[Operator] = [inside.stream_norm("post_layernorm")] * tower.post_norm
     after += [_standardization(inside)] * tower.standardize
+    after += pooling_head(tower, inside) if tower.pooling_head else []
     layers = stacked_layers(tower.blocks, tower.layers, inside)
     return Component(Part.VISION, tuple(before), layers, tuple(after))
+
+
+def _position_gates(tower: Frame, count: int) -> LearnedScale:
+    width, label = tower.hidden_size, "position_gates"
+    return LearnedScale(
+        label, tower.precision, width, 1.0, entries=count, role=Role.VISION, label=label
+    )
 
 
 def _standardization(tower: Frame) -> StoredScale:
@@ -241,9 +273,12 @@ def _standardization(tower: Frame) -> StoredScale:
 
 
 def _projector(model: spec.ModelSpec, frame: Frame) -> Component | None:
-    if not model.projector:
+    if not model.projector and not model.audio_projector:
         return None
-    chain = _projector_operators(model.projector, "projector", frame.precision)
+    chain = (
+        *_projector_operators(model.projector, "projector", frame.precision),
+        *_projector_operators(model.audio_projector, "audio_projector", frame.precision),
+    )
     if model.deepstack is None:
         return Component(Part.PROJECTOR, chain, (), ())
     inner = _projector_operators(model.deepstack.projector, "deepstack", frame.precision)
@@ -260,10 +295,19 @@ def _projector_operators(
     )
 
 
-def _projector_operator(
-    item: spec.ProjectorLinear | spec.ProjectorNorm, where: str, precision: Precision
-) -> Operator:
+def _projector_operator(item: spec.ProjectorItem, where: str, precision: Precision) -> Operator:
     index = where.rpartition(".")[2]
+    if isinstance(item, spec.ProjectorGate):
+        return Elementwise(f"gate_{index}", precision, item.width, GATE_FLOPS, reads=2)
+    if isinstance(item, spec.ProjectorVectors):
+        return LearnedVectors(
+            f"vectors_{index}",
+            precision,
+            item.count,
+            item.width,
+            Role.PROJECTOR,
+            labels=(f"{where}.count", f"{where}.width"),
+        )
     if isinstance(item, spec.ProjectorNorm):
         return Norm(
             f"norm_{index}",
@@ -275,12 +319,13 @@ def _projector_operator(
             role=Role.PROJECTOR,
             label=f"{where}.width",
         )
+    branches, times = (2, "2 x ") if item.gated else (1, "")
     return Linear(
         f"linear_{index}",
         precision,
         item.in_features,
-        item.out_features,
+        branches * item.out_features,
         Role.PROJECTOR,
         has_bias=item.bias,
-        labels=(f"{where}.out_features", f"{where}.in_features"),
+        labels=(f"{times}{where}.out_features", f"{where}.in_features"),
     )

@@ -95,6 +95,7 @@ class Identity:
         variants: Ids of siblings with another published context, and that context.
         assumptions: What was assumed from the name that was asked for.
         document: The spec file, which knows the line of every key.
+        unused_entries: What published files hold beside the model, and how many entries.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Identity:
     notes: tuple[str, ...]
     assumptions: tuple[str, ...]
     document: Document
+    unused_entries: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

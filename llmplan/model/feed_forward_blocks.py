@@ -8,6 +8,7 @@ from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.moe import Experts, ExpertTable, Router
 from llmplan.ops.norm import GATE_FLOPS, Elementwise, LearnedActivation, Norm
 from llmplan.ops.precision import Role
+from llmplan.ops.routed_linear import OutputBias
 from llmplan.ops.ssm import TokenShift
 
 ACTIVATION_FLOPS: Final = {
@@ -42,7 +43,11 @@ def channel_mix(block: spec.Rwkv6ChannelMixBlock, frame: Frame) -> Operators:
 def mlp(block: spec.MlpBlock, frame: Frame) -> Operators:
     """A dense feed-forward network."""
     width = Width(block.intermediate_size, "intermediate_size", block.intermediate_size)
-    return _feed_forward(block, frame, width, Role.FFN, bias=block.mlp_bias)
+    operators = _feed_forward(block, frame, width, Role.FFN, bias=block.mlp_bias)
+    if not block.inner_norm:
+        return operators
+    norm = Norm("ffn_sub_norm", frame.precision, width.size, label=width.label)
+    return (*operators[:-1], norm, operators[-1])
 
 
 def _feed_forward(
@@ -77,16 +82,18 @@ def _feed_forward(
 def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
     """Router, routed experts and shared experts."""
     D, E = frame.hidden_size, block.num_experts
+    idle = block.zero_expert_num or 0
     into, out_of = _latent_projections(block, frame)
     return (
         Router(
             "router",
             frame.precision,
             D,
-            E,
+            E + idle,
             has_bias=block.router_bias,
             has_correction_bias=block.e_score_correction_bias,
             has_scales=block.router_scales,
+            label="num_experts + zero_expert_num" if idle else "num_experts",
         ),
         *_expert_table(block, frame),
         *into,
@@ -99,10 +106,13 @@ def mixture_of_experts(block: spec.MoeBlock, frame: Frame) -> Operators:
             block.num_experts_per_tok,
             is_gated=block.gated,
             has_bias=block.expert_bias,
+            routed_among=E + idle if idle else 0,
             label="moe_latent_size" if block.moe_latent_size else "hidden_size",
         ),
         *out_of,
         *_shared_experts(block, frame),
+        *((frame.stream_norm("post_mlp_layernorm"),) * block.output_norm),
+        *((OutputBias("bias", frame.precision, D, 1.0),) * block.output_bias),
     )
 
 

@@ -21,8 +21,14 @@ class Frame:
         precision: Formats by role.
         in_tower: Whether this is the vision tower, whose weights are all of role ``vision``.
         streams: Residual streams that hyper-connections mix; 1 without them.
+        mixes_streams: Whether these streams are mixed with each other as well.
+        streams_end_in_mean: Whether nothing is learned for the sum in which they end.
         layer_scalar: Whether a stored factor scales the output of each layer.
+        per_layer_input: Width of each layer's own input; 0 without one.
         residual_sums: Sums that attention residuals mix at most; 0 without them.
+        joined: Vectors as wide as the stream that matrices from the stream read side by side.
+        stored: Shared blocks whose weights an earlier layer stores.
+        is_stored: Whether the block at hand is one of these.
     """
 
     hidden_size: int
@@ -30,8 +36,14 @@ class Frame:
     precision: Precision
     in_tower: bool = False
     streams: int = 1
+    mixes_streams: bool = True
+    streams_end_in_mean: bool = False
     layer_scalar: bool = False
+    per_layer_input: int = 0
     residual_sums: int = 0
+    joined: int = 1
+    stored: frozenset[str] = frozenset()
+    is_stored: bool = False
 
     def role(self, role: Role) -> Role:
         """The role of a weight in this stream."""
@@ -42,16 +54,22 @@ class Frame:
         return Norm(
             name,
             self.precision,
-            self.hidden_size,
+            self.hidden_size * self.joined,
             kind=self.norm.kind,
             has_weight=self.norm.weight,
             has_bias=self.norm.bias,
             role=self.role(Role.NORM),
+            label=self._read_label,
         )
+
+    @property
+    def _read_label(self) -> str:
+        return "hidden_size" if self.joined == 1 else f"{self.joined} x hidden_size"
 
     def column(self, name: str, out: "Width", role: Role, *, bias: bool = False) -> Linear:
         """From the stream to ``out``, split over ranks by its units."""
-        return self.between(name, (self.hidden_size, "hidden_size"), out, role, bias=bias)
+        read = (self.hidden_size * self.joined, self._read_label)
+        return self.between(name, read, out, role, bias=bias)
 
     def between(
         self, name: str, into: tuple[int, str], out: "Width", role: Role, *, bias: bool = False

@@ -1,10 +1,11 @@
 """Linear attention, state-space and recurrent mixers as operators."""
 
+from llmplan.dtypes import divide_exactly
 from llmplan.model import spec
 from llmplan.model.frame import Frame, Operators, Width
 from llmplan.ops.conv import ShortConvolution
-from llmplan.ops.linear import Linear, Split
-from llmplan.ops.linear_attention import DeltaRule, LightningAttention
+from llmplan.ops.linear import GroupedLinear, Linear, Split
+from llmplan.ops.linear_attention import DeltaRule, LightningAttention, MatrixLstm
 from llmplan.ops.norm import GATE_FLOPS, GELU_GATE_FLOPS, ROTARY_FLOPS, Elementwise, Norm, NormKind
 from llmplan.ops.precision import Role
 from llmplan.ops.ssm import (
@@ -129,28 +130,50 @@ def lightning(block: spec.LightningBlock, frame: Frame) -> Operators:
     )
 
 
+def mlstm(block: spec.MatrixLstmBlock, frame: Frame) -> Operators:
+    """The recurrence of xLSTM with its gates and norm."""
+    H, d_k, d_v, precision = block.num_heads, block.qk_head_dim, block.v_head_dim, frame.precision
+    keys, values = Width(H * d_k, "num_heads x qk_head_dim", H), _mlstm_values(block)
+    return (
+        *(frame.column(name, keys, Role.ATTENTION) for name in ("q", "k")),
+        *(frame.column(name, values, Role.ATTENTION) for name in ("v", "ogate_preact")),
+        *(
+            frame.column(name, Width(H, "num_heads", H), Role.STATE, bias=True)
+            for name in ("igate_preact", "fgate_preact")
+        ),
+        MatrixLstm(
+            "mlstm", precision, H, H, d_k, d_v, labels=("num_heads", "qk_head_dim", "v_head_dim")
+        ),
+        Norm(
+            "multihead_norm",
+            precision,
+            d_v,
+            H,
+            NormKind.LAYER,
+            weight_width=H * d_v,
+            label=values.label,
+        ),
+        Elementwise("gate", precision, H * d_v, GATE_FLOPS, 2, split_units=H),
+        frame.row("out_proj", values, Role.ATTENTION),
+    )
+
+
+def _mlstm_values(block: spec.MatrixLstmBlock) -> Width:
+    heads = block.num_heads
+    return Width(heads * block.v_head_dim, "num_heads x v_head_dim", heads)
+
+
 def mamba(block: spec.MambaBlock, frame: Frame) -> Operators:
     """Mamba, with the inner norms of Jamba where asked for."""
     inner, state, rank = block.intermediate_size, block.state_size, block.time_step_rank
     precision = frame.precision
     channels = Width(inner, "intermediate_size", inner)
     both = Width(2 * inner, "2 x intermediate_size", inner)
-    low_rank = Linear(
-        "x_proj",
-        precision,
-        inner,
-        rank + 2 * state,
-        Role.ATTENTION,
-        split=Split.ROW,
-        split_units=inner,
-        labels=("time_step_rank + 2 x state_size", "intermediate_size"),
-    )
     norms = (
         ("dt_layernorm", rank, "time_step_rank"),
         ("b_layernorm", state, "state_size"),
         ("c_layernorm", state, "state_size"),
     )
-    into = (rank, "time_step_rank")
     return (
         frame.column("in_proj", both, Role.ATTENTION, bias=block.use_bias),
         ShortConvolution(
@@ -162,15 +185,60 @@ def mamba(block: spec.MambaBlock, frame: Frame) -> Operators:
             split_units=inner,
             labels=(channels.label, "conv_kernel"),
         ),
-        low_rank,
+        _mamba_inputs(block, frame),
         *(
             Norm(name, precision, width, has_weight=block.inner_norm_weights, label=of)
             for name, width, of in norms
             if block.inner_norms
         ),
-        frame.between("dt_proj", into, channels, Role.ATTENTION, bias=True),
-        Mamba1Scan("scan", precision, inner, state),
+        _mamba_step_size(block, frame),
+        Mamba1Scan("scan", precision, inner, state, block.num_heads),
         frame.row("out_proj", channels, Role.ATTENTION, bias=block.use_bias),
+    )
+
+
+def _mamba_inputs(block: spec.MambaBlock, frame: Frame) -> Linear:
+    """From the channels to step size, B and C: once, or by each head from its own channels."""
+    inner, heads = block.intermediate_size, block.num_heads
+    out = block.time_step_rank + 2 * block.state_size
+    label, channels = "time_step_rank + 2 x state_size", "intermediate_size"
+    if heads == 1:
+        return Linear(
+            "x_proj",
+            frame.precision,
+            inner,
+            out,
+            Role.ATTENTION,
+            split=Split.ROW,
+            split_units=inner,
+            labels=(label, channels),
+        )
+    return GroupedLinear(
+        "x_proj",
+        frame.precision,
+        divide_exactly(inner, heads),
+        heads * out,
+        Role.ATTENTION,
+        split=Split.COLUMN,
+        split_units=heads,
+        labels=(f"num_heads x ({label})", f"{channels} / num_heads"),
+    )
+
+
+def _mamba_step_size(block: spec.MambaBlock, frame: Frame) -> Linear:
+    """From the rank of the step size to the channels; heads stay apart."""
+    rank, inner, heads = block.time_step_rank, block.intermediate_size, block.num_heads
+    grouped = heads > 1
+    return (GroupedLinear if grouped else Linear)(
+        "dt_proj",
+        frame.precision,
+        rank,
+        inner,
+        Role.ATTENTION,
+        has_bias=True,
+        split=Split.COLUMN,
+        split_units=heads if grouped else inner,
+        labels=("intermediate_size", "time_step_rank"),
     )
 
 

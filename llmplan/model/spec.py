@@ -62,6 +62,9 @@ class NormSpec(Strict):
     one before each but the first, which has the common one (Gemma 4)."""
 
 
+OutputScale = Literal["none", "scalar", "channel"]
+
+
 class AttentionBlock(Strict):
     """Softmax attention: MHA, GQA or MQA, full, windowed or chunked."""
 
@@ -81,6 +84,14 @@ class AttentionBlock(Strict):
     """Published format of the output projection where it differs from the other projections."""
     o_proj_bias: Flag = False
     """Bias on the output projection."""
+    differential: Flag = False
+    """Heads come in pairs: the second one's attention map is taken from the first one's, and both
+    weight two heads of values (DiffLlama)."""
+    attention_experts: SmallCount | None = None
+    """Pairs of a query and an output projection, num_key_value_heads heads wide each; a router
+    gives a token num_attention_heads / num_key_value_heads of them (JetMoE)."""
+    output_norm: Flag = False
+    """A norm over all heads' output, before the output projection (BitNet)."""
     qk_norm: Literal["none", "head", "each_head", "full", "l2"] = "none"
     """Norm of queries and keys: per head with one shared weight (head) or a weight for each
     (each_head), over the full width, or per head without weights (l2)."""
@@ -100,8 +111,36 @@ class AttentionBlock(Strict):
     """Each query sees this many last tokens only."""
     attention_chunk_size: Count | None = None
     """Each query sees its own chunk of this many positions only."""
+    shares_keys_and_values: Flag = False
+    """Keys and values are those of an earlier layer of the same kind: no projections of them, and
+    no cache of its own (Gemma 4 E2B)."""
     causal: Flag = True
     """False in encoders, which also keep no cache."""
+    output_scale: OutputScale = "none"
+    """A learned factor on the output: one number (scalar), or one a channel (layer scale)."""
+
+
+class CrossAttentionBlock(Strict):
+    """Attention of the text over the tokens of an image (Llama 3.2 Vision).
+
+    Keys and values are those of the image alone: projected once a request, kept whatever the
+    context is.
+    """
+
+    kind: Literal["cross_attention"]
+    """cross_attention"""
+    num_attention_heads: SmallCount
+    """Query heads."""
+    num_key_value_heads: SmallCount
+    """Key and value heads."""
+    head_dim: SmallCount
+    """Width of a head."""
+    qk_norm: Literal["none", "head"] = "none"
+    """Norm of queries and keys per head with one shared weight."""
+    image_tokens: Count
+    """Tokens of the image that a request holds, at most those of one image of all tiles."""
+    output_scale: OutputScale = "none"
+    """A learned factor on the output: one number (scalar), or one a channel (layer scale)."""
 
 
 class IndexerSpec(Strict):
@@ -115,6 +154,9 @@ class IndexerSpec(Strict):
     """Keys each query attends to."""
     indexer_type: Literal["full", "shared"] = "full"
     """shared reuses the choice of the last full indexer: no weights, no keys (GLM-5.2)."""
+    index_kpool: SmallCount = 1
+    """Tokens whose keys are pooled to one by learned weights and chosen together; what is no whole
+    pool yet is attended besides (GLM-5.3 Flash)."""
 
 
 class MlaBlock(Strict):
@@ -130,12 +172,17 @@ class MlaBlock(Strict):
     """Width of the cached latent."""
     qk_nope_head_dim: SmallCount
     """Head width of queries and keys without positions."""
-    qk_rope_head_dim: SmallCount
-    """Width of the shared positional key."""
+    qk_rope_head_dim: Annotated[int, Field(ge=0, le=10_000, strict=True)]
+    """Width of the shared positional key; 0 where there is none."""
     v_head_dim: SmallCount
     """Head width of values."""
     rotary: Flag = True
     """False where the positional part is not rotated (Kimi Linear)."""
+    projection_format: Text | None = None
+    """Published format of the projections around the attention, output included, where it differs
+    from that of kv_b_proj and the indexer (GLM-5.3 Flash)."""
+    attention_sinks: Flag = False
+    """A learned logit a head joins each softmax (Hunyuan 4)."""
     output_gate: Literal["none", "elementwise", "head"] = "none"
     """Gate on the attention output: one value an element (Kimi K3), or one a head (Ling 3.0)."""
     indexer: IndexerSpec | None = None
@@ -203,6 +250,19 @@ class KdaBlock(Strict):
     """The output gate alone is projected in one step (Kimi K3)."""
 
 
+class MatrixLstmBlock(Strict):
+    """mLSTM, the linear recurrence of xLSTM with gates and a normaliser."""
+
+    kind: Literal["mlstm"]
+    """mlstm"""
+    num_heads: SmallCount
+    """Heads."""
+    qk_head_dim: SmallCount
+    """Width of a query and key head."""
+    v_head_dim: SmallCount
+    """Width of a value head."""
+
+
 class LightningBlock(Strict):
     """Lightning attention (MiniMax-01)."""
 
@@ -235,6 +295,8 @@ class MambaBlock(Strict):
     """Biases on the in and out projections."""
     use_conv_bias: Flag = True
     """Bias on the convolution."""
+    num_heads: SmallCount = 1
+    """Heads, each of which projects its own step size, B and C from its channels (Zamba)."""
     inner_norms: Flag = False
     """Norms on step size, B and C (Jamba)."""
     inner_norm_weights: Flag = True
@@ -316,6 +378,10 @@ class MlpBlock(Strict):
     """Three matrices (gate, up, down) instead of two."""
     mlp_bias: Flag = False
     """Biases on all matrices."""
+    inner_norm: Flag = False
+    """A norm over the inner width, before the last matrix (BitNet)."""
+    output_scale: OutputScale = "none"
+    """A learned factor on the output: one number (scalar), or one a channel (layer scale)."""
 
 
 class MoeBlock(Strict):
@@ -326,7 +392,10 @@ class MoeBlock(Strict):
     num_experts: SmallCount
     """Routed experts of a layer."""
     num_experts_per_tok: SmallCount
-    """Routed experts that a token uses."""
+    """Routed experts that a token uses, those that compute nothing among them."""
+    zero_expert_num: SmallCount | None = None
+    """Experts beside num_experts that return their input: scored by the router, without weights
+    (LongCat). A token uses so many fewer of the others in the mean, under even routing."""
     moe_intermediate_size: Count
     """Inner width of one routed expert."""
     moe_latent_size: Count | None = None
@@ -351,6 +420,10 @@ class MoeBlock(Strict):
     """A stored selection bias a routed expert, which is a buffer and no parameter."""
     router_scales: Flag = False
     """The router's input is normed and scaled by feature, its result by expert (Gemma 4)."""
+    output_norm: Flag = False
+    """A norm over the sum of routed and shared experts (A.X K1)."""
+    output_bias: Flag = False
+    """A learned vector that is added to that sum (JetMoE)."""
     expert_table_rows: Count | None = None
     """Token ids whose experts stand in a stored table, a buffer, instead of being chosen."""
 
@@ -364,13 +437,34 @@ class Rwkv6ChannelMixBlock(Strict):
     """Inner width."""
 
 
+class SharedTransformerBlock(Strict):
+    """Attention and a network in a row, stored once and used by all layers that name it (Zamba).
+
+    The attention reads the stream and the output of the input table side by side, the network the
+    attention's output; what comes out goes through a matrix of the layer's own and is added.
+    """
+
+    kind: Literal["shared_transformer"]
+    """shared_transformer"""
+    attention: AttentionBlock
+    """The attention."""
+    mlp: MlpBlock
+    """The network."""
+    adapter_rank: SmallCount | None = None
+    """Rank of the matrices that each layer adds to the network's first ones (Zamba2)."""
+    attention_adapters: Flag = False
+    """Each layer adds such matrices to queries, keys and values as well."""
+
+
 BlockSpec = Annotated[
     AttentionBlock
+    | CrossAttentionBlock
     | MlaBlock
     | CompressedAttentionBlock
     | GatedDeltaNetBlock
     | KdaBlock
     | LightningBlock
+    | MatrixLstmBlock
     | MambaBlock
     | Mamba2Block
     | ShortConvolutionBlock
@@ -378,7 +472,8 @@ BlockSpec = Annotated[
     | Rwkv6Block
     | MlpBlock
     | MoeBlock
-    | Rwkv6ChannelMixBlock,
+    | Rwkv6ChannelMixBlock
+    | SharedTransformerBlock,
     Field(discriminator="kind"),
 ]
 
@@ -408,6 +503,8 @@ class MtpSpec(Strict):
     """Modules."""
     blocks: LayerBlocks
     """The blocks of the decoder layer in each."""
+    single_stream: Flag = False
+    """The layer has no hyper-connections where the decoder has (GLM-5.3 Flash)."""
     own_embedding: Flag = False
     """Each module stores its own input table."""
     own_head: Flag = False
@@ -439,6 +536,11 @@ class VisionSpec(Strict):
     """A norm before the first layer."""
     post_norm: Flag = False
     """A norm after the last layer."""
+    position_gates: SmallCount | None = None
+    """Learned factors on tables of positions (Llama 3.2 Vision)."""
+    pooling_head: Flag = False
+    """SigLIP's head: a learned query over all patches, then a norm and a network. It is loaded
+    with the tower; decoders do not read it."""
     standardize: Flag = False
     """A stored shift and scale a channel, buffers, after the last layer (Gemma 4)."""
     norm: NormSpec
@@ -469,6 +571,8 @@ class ProjectorLinear(Strict):
     """Width out."""
     bias: Flag = False
     """Whether there is a bias."""
+    gated: Flag = False
+    """A second matrix of the same shape, whose output is multiplied with that of the first."""
 
 
 class ProjectorNorm(Strict):
@@ -486,7 +590,28 @@ class ProjectorNorm(Strict):
     """Whether there is a bias."""
 
 
-Projector = tuple[Annotated[ProjectorLinear | ProjectorNorm, Field(discriminator="kind")], ...]
+class ProjectorVectors(Strict):
+    """Learned vectors between tower and decoder: positions, or the end of a row of patches."""
+
+    kind: Literal["vectors"]
+    """vectors"""
+    count: Count
+    """Vectors."""
+    width: Count
+    """Width."""
+
+
+class ProjectorGate(Strict):
+    """The product of two halves, one of them activated, between tower and decoder."""
+
+    kind: Literal["gate"]
+    """gate"""
+    width: Count
+    """Width of a half, which is the width out."""
+
+
+ProjectorItem = ProjectorLinear | ProjectorNorm | ProjectorVectors | ProjectorGate
+Projector = tuple[Annotated[ProjectorItem, Field(discriminator="kind")], ...]
 
 
 class Source(Strict):
@@ -534,6 +659,9 @@ class SpecIdentity(Strict):
     """What a reader should know and the numbers do not say."""
     precision: dict[Role, Text] = {}
     """Published format by role; bf16 where nothing is said, fp32 for buffers."""
+    unused_entries: dict[Text, Count] = {}
+    """Entries that the published files hold beside what the model reads, by what they are: a hub
+    counts them, memory does not."""
 
 
 class ModelSpec(SpecIdentity):
@@ -555,14 +683,26 @@ class ModelSpec(SpecIdentity):
     """A bias on an output head of its own (GPT-J, Phi)."""
     num_positions: Count | None = None
     """Learned position vectors that stand beside the input table; absent without such a table."""
+    extra_input_rows: Count | None = None
+    """Rows of the input table beyond vocab_size, for tokens that are never predicted (Llama 3.2
+    Vision); the output head has none."""
     norm: NormSpec = NormSpec()
     """Norms of the residual stream."""
     embedding_norm: Flag = False
     """A norm after the input table (RWKV)."""
+    hidden_size_per_layer_input: Count | None = None
+    """Width of an input that every layer has of its own, from a second input table and from the
+    first one by a matrix; gated, projected and added at the end of the layer (Gemma 4 E2B)."""
+    vocab_size_per_layer_input: Count | None = None
+    """Rows of that second input table."""
     layer_scalar: Flag = False
     """A stored factor, a buffer, on the output of each layer (Gemma 4)."""
     hc_mult: Annotated[int, Field(gt=1, le=64, strict=True)] | None = None
     """Residual streams that hyper-connections mix around each block; absent for a single one."""
+    hc_mixing: Flag = True
+    """False where the streams are read and written, but not mixed with each other (Hunyuan 4)."""
+    hc_head: Literal["learned", "mean"] = "learned"
+    """How the streams end: in a weighted sum with learned coefficients, or in their mean."""
     attn_res_block_size: SmallCount | None = None
     """Attention residuals: every block works on a mix of the sums of so many layers each, of
     which there is one more at the end; absent for the usual residual stream."""
@@ -575,6 +715,8 @@ class ModelSpec(SpecIdentity):
     vision: VisionSpec | None = None
     """Vision tower."""
     projector: Projector = ()
-    """What carries vision features into the decoder."""
+    """What carries vision features into the decoder; without a tower, patches of pixels."""
+    audio_projector: Projector = ()
+    """What carries frames of sound into the decoder where there is no audio tower (Gemma 4 12B)."""
     deepstack: DeepstackSpec | None = None
     """Projectors of inner layers of the tower (Qwen3-VL)."""

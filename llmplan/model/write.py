@@ -9,8 +9,10 @@ _GROUPS: Final = (
     ("name", "family", "hf_ids", "variants", "architecture", "source", "license", "release_date",
      "notes"),
     ("max_position_embeddings", "hidden_size", "num_hidden_layers", "vocab_size",
+     "extra_input_rows", "hidden_size_per_layer_input", "vocab_size_per_layer_input",
      "tie_word_embeddings", "lm_head_bias", "num_positions", "embedding_norm", "norm"),
     ("precision",), ("blocks",), ("layers",), ("mtp",), ("vision",), ("projector",),
+    ("audio_projector",),
 )  # fmt: skip
 
 

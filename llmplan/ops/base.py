@@ -171,6 +171,8 @@ class StateKind(StrEnum):
     INDEXER = "indexer"
     RECURRENT = "recurrent"
     CONVOLUTION = "convolution"
+    CROSS = "cross"
+    """Keys and values of a request's image, as many as the image has tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +181,12 @@ class State:
 
     Attributes:
         kind: Growing keys and values, windowed ones, indexer keys, or fixed state.
-        width: Elements per entry (kv, window, indexer) or per request (recurrent, convolution).
+        width: Elements per entry (kv, window, indexer) or per request (all others).
         format: Element format.
         formula: ``width`` in words of the spec's keys.
         window: Tokens kept at most; 0 where nothing is dropped.
         tokens_per_entry: Tokens that one entry stands for; only complete entries are kept.
+        entry_label: That number in words of the spec's keys.
     """
 
     kind: StateKind
@@ -192,11 +195,12 @@ class State:
     formula: str
     window: int = 0
     tokens_per_entry: int = 1
+    entry_label: str = "compress_ratio"
 
     @property
     def is_fixed(self) -> bool:
         """Whether the size does not depend on the context at all."""
-        return self.kind in (StateKind.RECURRENT, StateKind.CONVOLUTION)
+        return self.kind in (StateKind.RECURRENT, StateKind.CONVOLUTION, StateKind.CROSS)
 
     @property
     def width_bytes(self) -> int:

@@ -103,16 +103,18 @@ class Compressor(Operator):
         compress_ratio: Tokens that an entry stands for (m).
         width: Elements projected a token; twice the entry's where entries overlap.
         label: ``width`` in words of the spec's keys.
+        ratio_label: ``compress_ratio`` in these words.
     """
 
     compress_ratio: int
     width: int
     label: str = field(default="head_dim", compare=False)
+    ratio_label: str = field(default="compress_ratio", compare=False)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """A bias for each position within an entry."""
-        shape, labels = (self.compress_ratio, self.width), ("compress_ratio", self.label)
+        shape, labels = (self.compress_ratio, self.width), (self.ratio_label, self.label)
         return (Weight("position_bias", shape, Role.BIAS, labels),)
 
     def cost(self, step: Step) -> Cost:

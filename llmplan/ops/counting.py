@@ -11,6 +11,7 @@ from llmplan.ops.attention import Attention, Mask
 from llmplan.ops.base import Operator
 from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.latent import LatentAttention
+from llmplan.ops.reused import Reused
 from llmplan.ops.sparse import Indexer
 
 
@@ -31,3 +32,8 @@ def _unmasked(
     operator: Attention | LatentAttention | CompressedAttention | Indexer,
 ) -> Operator:
     return replace(operator, mask=Mask.FULL)
+
+
+@as_full_square.register
+def _reused(operator: Reused) -> Operator:
+    return replace(operator, operator=as_full_square(operator.operator))

@@ -15,17 +15,20 @@ class Embedding(Operator):
         vocab_size: Rows, padding included.
         hidden_size: Width.
         is_tied: The table is the output head as well, so every token uses all of it.
+        extra_rows: Rows beyond the vocabulary, for tokens that are never predicted.
     """
 
     vocab_size: int
     hidden_size: int
     is_tied: bool
+    extra_rows: int = 0
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """The table."""
         active = (1, 1) if self.is_tied else (0, 1)
-        shape, labels = (self.vocab_size, self.hidden_size), ("vocab_size", "hidden_size")
+        rows = "vocab_size + extra_input_rows" if self.extra_rows else "vocab_size"
+        shape, labels = (self.vocab_size + self.extra_rows, self.hidden_size), (rows, "hidden_size")
         return (Weight("", shape, Role.EMBEDDING, labels, active),)
 
     def cost(self, step: Step) -> Cost:
@@ -34,6 +37,40 @@ class Embedding(Operator):
         return Cost(
             weight_read_bytes=row_bytes * step.tokens,
             activation_bytes=self.hidden_size * self.activation_width_bytes * step.tokens,
+            launches=1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputTable(Operator):
+    """A second input table, whose rows hold an input for every layer (Gemma 4 E2B).
+
+    Attributes:
+        vocab_size: Rows.
+        num_layers: Layers.
+        width: Width of one layer's input.
+    """
+
+    vocab_size: int
+    num_layers: int
+    width: int
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The table; a token uses one row."""
+        shape = (self.vocab_size, self.num_layers * self.width)
+        labels = (
+            "vocab_size_per_layer_input",
+            "num_hidden_layers x hidden_size_per_layer_input",
+        )
+        return (Weight("", shape, Role.EMBEDDING, labels, (0, 1)),)
+
+    def cost(self, step: Step) -> Cost:
+        """One row read and one vector written a token; no FLOPs."""
+        elements = self.num_layers * self.width * step.tokens
+        return Cost(
+            weight_read_bytes=elements * self.precision.embedding.bits_per_weight / 8,
+            activation_bytes=self.activation_width_bytes * elements,
             launches=1.0,
         )
 

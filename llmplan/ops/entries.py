@@ -7,7 +7,7 @@ Symbols: S context, T new tokens, m tokens an entry, k most entries a query atte
 
 import numpy as np
 
-from llmplan.ops.attention import Mask
+from llmplan.ops.attention import Mask, pairs_per_request
 from llmplan.ops.base import Array, Step
 
 
@@ -38,6 +38,19 @@ def _sum_of_entries(n: Array, m: int, most: int) -> Array:
     q = np.floor(inside / m)
     total: Array = m * q * (q - 1) / 2 + q * (inside - m * q + 1) + (n - inside) * most
     return total
+
+
+def pooled_pairs(step: Step, m: int, most: int) -> Array:
+    """Query-key pairs of each request where queries choose k pools of m tokens as a whole.
+
+    A query that is the n-th of its request sees the n tokens up to itself, less those of complete
+    pools that are not among the best k: min(n, k·m + n mod m). With m = 1 that is a window of k.
+    """
+    every = pairs_per_request(step, Mask.CAUSAL, 0)
+    complete = _pairs_per_request(step, Mask.CAUSAL, m, 0)
+    chosen = _pairs_per_request(step, Mask.CAUSAL, m, most)
+    result: Array = every - m * (complete - chosen)
+    return result
 
 
 def complete_entries(step: Step, m: int) -> Array:

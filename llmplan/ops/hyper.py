@@ -24,27 +24,34 @@ class HyperConnection(Operator):
         hidden_size: Width of each (D).
         is_last: Whether the streams end here, with no coefficients to write and mix.
         tokens: Which tokens pass through.
+        mixes: Whether the streams are mixed with each other where the block writes to them.
     """
 
     hc_mult: int
     hidden_size: int
     is_last: bool = False
     tokens: Tokens = Tokens.ALL
+    mixes: bool = True
 
     @property
     def coefficients(self) -> int:
         """Numbers computed a token."""
-        return self.hc_mult if self.is_last else (2 + self.hc_mult) * self.hc_mult
+        if self.is_last:
+            return self.hc_mult
+        return (2 + self.hc_mult if self.mixes else 2) * self.hc_mult
 
     @property
     def coefficients_label(self) -> str:
         """The same in words of the spec's keys."""
-        return "hc_mult" if self.is_last else "(2 + hc_mult) x hc_mult"
+        if self.is_last:
+            return "hc_mult"
+        return "(2 + hc_mult) x hc_mult" if self.mixes else "2 x hc_mult"
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """Projection, its bias, and one scale for reading, writing and mixing each."""
-        label, scales = self.coefficients_label, 1 if self.is_last else 3
+        label = self.coefficients_label
+        scales = 1 if self.is_last else 2 + self.mixes
         shape = (self.coefficients, self.hc_mult * self.hidden_size)
         return (
             Weight("fn", shape, Role.BIAS, (label, "hc_mult x hidden_size")),
@@ -67,4 +74,31 @@ class HyperConnection(Operator):
             weight_read_bytes=float(self.weights_bytes),
             activation_bytes=moved * self.activation_width_bytes * tokens,
             launches=2.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMean(Operator):
+    """The plain mean of all streams, with which they end where nothing is learned for it.
+
+    Attributes:
+        hc_mult: Streams (N).
+        hidden_size: Width of each (D).
+        tokens: Which tokens pass through.
+    """
+
+    hc_mult: int
+    hidden_size: int
+    tokens: Tokens = Tokens.ALL
+
+    def cost(self, step: Step) -> Cost:
+        """N - 1 sums and a product for each of the D elements.
+
+        Shapes: step fields [..., G]; result [...].
+        """
+        elements = self.hidden_size * self.tokens.in_step(step)
+        return Cost(
+            vector_flops=float(self.hc_mult) * elements,
+            activation_bytes=(self.hc_mult + 1) * self.activation_width_bytes * elements,
+            launches=1.0,
         )

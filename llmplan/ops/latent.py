@@ -18,9 +18,9 @@ from llmplan.ops.attention import (
     Mask,
     attention_pairs,
     keys_read,
-    pairs_per_request,
 )
 from llmplan.ops.base import Array, Cost, Operator, State, StateKind, Step, Weight
+from llmplan.ops.entries import pooled_pairs
 from llmplan.ops.precision import Role
 
 
@@ -35,6 +35,8 @@ class LatentAttention(Operator):
         qk_rope_head_dim: Width of the shared rotary key (r).
         v_head_dim: Head width of values (v).
         index_topk: Keys each query attends to at most, chosen by an indexer; 0 for all.
+        index_kpool: Keys that are chosen together; what is no whole pool yet is attended besides.
+        has_sinks: One learned logit a head joins each softmax.
     """
 
     num_attention_heads: int
@@ -44,13 +46,19 @@ class LatentAttention(Operator):
     v_head_dim: int
     index_topk: int = 0
     mask: Mask = Mask.CAUSAL
+    index_kpool: int = 1
+    has_sinks: bool = False
 
     @property
     def weights(self) -> tuple[Weight, ...]:
-        """``kv_b_proj``: from the latent to every head's key (n) and value (v)."""
+        """``kv_b_proj``: from the latent to every head's key (n) and value (v); sink logits."""
         out = self.num_attention_heads * (self.qk_nope_head_dim + self.v_head_dim)
         labels = ("num_attention_heads x (qk_nope_head_dim + v_head_dim)", "kv_lora_rank")
-        return (Weight("kv_b_proj", (out, self.kv_lora_rank), Role.ATTENTION, labels),)
+        up = Weight("kv_b_proj", (out, self.kv_lora_rank), Role.ATTENTION, labels)
+        if not self.has_sinks:
+            return (up,)
+        heads = (self.num_attention_heads,)
+        return (up, Weight("sinks", heads, Role.BIAS, ("num_attention_heads",)))
 
     @property
     def latent_width(self) -> int:
@@ -66,7 +74,7 @@ class LatentAttention(Operator):
     def scores(self, step: Step) -> Array:
         """Head-key scores of a step; an indexer leaves ``index_topk`` keys a query at most."""
         if self.index_topk and self.mask is Mask.CAUSAL:
-            return self.num_attention_heads * attention_pairs(step, Mask.WINDOW, self.index_topk)
+            return self.num_attention_heads * step.over_requests(self._chosen(step))
         return self.num_attention_heads * attention_pairs(step, self.mask, 0)
 
     def up_projection_flops(self, tokens: Array) -> Array:
@@ -97,8 +105,12 @@ class LatentAttention(Operator):
         """Cache entries read: all kept ones, or at most ``index_topk`` for every query."""
         if not self.index_topk:
             return keys_read(step, Mask.CAUSAL, 0)
-        chosen = pairs_per_request(step, Mask.WINDOW, self.index_topk)
-        return step.over_requests(np.minimum(step.context + step.new_tokens, chosen))
+        at_hand = step.context + step.new_tokens
+        return step.over_requests(np.minimum(at_hand, self._chosen(step)))
+
+    def _chosen(self, step: Step) -> Array:
+        """Query-key pairs of each request that an indexer leaves."""
+        return pooled_pairs(step, self.index_kpool, self.index_topk // self.index_kpool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,34 @@ class ChunkedLightningAttention(LightningAttention):
 
 
 @dataclass(frozen=True, slots=True)
+class MatrixLstm(MatrixStateAttention):
+    """C ← fC + i·kvᵀ, n ← fn + i·k, o = qC / max(|q·n|, e⁻ᵐ): the mLSTM of xLSTM.
+
+    Beside the matrix C a head keeps a vector n of d_k and the running maximum m of its gates.
+
+    Source: Beck et al. 2025 (xLSTM 7B); transformers' mlstm_recurrent_step_native.
+    """
+
+    @property
+    def state_width(self) -> int:
+        """C, n and m of all heads."""
+        d_k, d_v = self.key_head_dim, self.value_head_dim
+        return self.num_value_heads * (d_k * d_v + d_k + 1)
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The same as one state."""
+        heads, d_k, d_v = self.labels
+        formula = f"{heads} x ({d_k} x {d_v} + {d_k} + 1)"
+        return (State(StateKind.RECURRENT, self.state_width, self.precision.recurrent, formula),)
+
+    def token_flops(self) -> float:
+        """4·d_k·d_v + 2·d_k a head: the outer product, and the query with C and with n."""
+        d_k, d_v = self.key_head_dim, self.value_head_dim
+        return self.num_value_heads * (4.0 * d_k * d_v + 2.0 * d_k)
+
+
+@dataclass(frozen=True, slots=True)
 class DeltaRule(MatrixStateAttention):
     """S ← αS; S ← S + βkᵀ(v - kS); o = qS: gated delta net, and KDA with a decay per channel.
 

@@ -22,6 +22,7 @@ class Router(Operator):
         has_bias: The router is a linear layer with bias.
         has_correction_bias: A stored selection bias a expert that is no parameter.
         has_scales: The input is normed and scaled by feature, and the result by expert (Gemma 4).
+        label: Origin of num_experts in words of the spec's keys.
     """
 
     hidden_size: int
@@ -29,11 +30,12 @@ class Router(Operator):
     has_bias: bool = False
     has_correction_bias: bool = False
     has_scales: bool = False
+    label: str = field(default="num_experts", compare=False)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """Score matrix, bias, scales, and the routing-bias buffer."""
-        E, labels = self.num_experts, ("num_experts", "hidden_size")
+        E, labels = self.num_experts, (self.label, "hidden_size")
         weights = [Weight("", (E, self.hidden_size), Role.ROUTER, labels)]
         if self.has_bias:
             weights.append(Weight("bias", (E,), Role.ROUTER, labels[:1]))
@@ -99,6 +101,8 @@ class Experts(Operator):
         num_experts_per_tok: Experts a token uses (k).
         is_gated: Three matrices (gate, up, down) instead of two.
         has_bias: Each matrix of each expert has a bias (gpt-oss).
+        routed_among: Experts of the whole layer where a rank holds some of them; 0 for all.
+        token_groups: Data-parallel groups whose tokens meet here; a step counts those of one.
         label: Origin of the width in and out in words of the spec's keys.
     """
 
@@ -108,6 +112,8 @@ class Experts(Operator):
     num_experts_per_tok: int
     is_gated: bool = True
     has_bias: bool = False
+    routed_among: int = 0
+    token_groups: int = 1
     label: str = field(default="hidden_size", compare=False)
 
     @property
@@ -119,7 +125,7 @@ class Experts(Operator):
         matrices = [("up_proj", (E, F, D), up), ("down_proj", (E, D, F), down)]
         if self.is_gated:
             matrices.insert(0, ("gate_proj", (E, F, D), up))
-        active = (self.num_experts_per_tok, E)
+        active = (self.num_experts_per_tok, self.routed_among or E)
         stacks = [Weight(n, shape, Role.EXPERTS, of, active) for n, shape, of in matrices]
         if self.has_bias:
             stacks += [
@@ -131,22 +137,27 @@ class Experts(Operator):
     def experts_hit(self, tokens: Array) -> Array:
         """Expected distinct experts that so many tokens use under even routing.
 
-        E·(1 - (1 - k/E)ᵗ): each token leaves an expert out with probability 1 - k/E.
+        E·(1 - (1 - k/A)ᵗ): each token leaves an expert out with probability 1 - k/A, where A are
+        the experts of the whole layer and E those held here.
         """
         E, k = self.num_experts, self.num_experts_per_tok
-        if k >= E:
+        among = self.routed_among or E
+        if k >= among:
             return np.where(tokens > 0, float(E), 0.0)
-        hit: Array = -E * np.expm1(tokens * np.log1p(-k / E))
+        hit: Array = -E * np.expm1(tokens * np.log1p(-k / among))
         return hit
 
     def cost(self, step: Step) -> Cost:
         """2·(3 or 2)·D·F·k FLOPs a token; weights of the experts hit are read once.
 
+        A rank that holds E of A experts does E/A of that, for the tokens of all groups.
+
         Shapes: step fields [..., G]; result [...].
         """
-        D, F, k = self.hidden_size, self.moe_intermediate_size, self.num_experts_per_tok
+        D, F = self.hidden_size, self.moe_intermediate_size
+        k = self.num_experts_per_tok * self.num_experts / (self.routed_among or self.num_experts)
         matrices = 3 if self.is_gated else 2
-        tokens = step.tokens
+        tokens = step.tokens * self.token_groups
         expert_bytes = self.weights_bytes / self.num_experts
         moved = k * (2 * D + matrices * F) * self.activation_width_bytes
         return Cost(

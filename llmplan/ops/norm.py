@@ -120,6 +120,26 @@ class StoredScale(Elementwise):
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedScale(Elementwise):
+    """A product with learned numbers, which every rank holds: gates of a branch, layer scales.
+
+    Attributes:
+        entries: How many; one for a whole branch, or one a channel.
+        role: Norm, or vision for those of the tower.
+        label: The same in words of the spec's keys.
+    """
+
+    entries: int = 1
+    role: Role = Role.NORM
+    label: str = field(default="1", compare=False)
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The numbers."""
+        return (Weight("", (self.entries,), self.role, (self.label,)),)
+
+
+@dataclass(frozen=True, slots=True)
 class LearnedActivation(Elementwise):
     """An activation with stored scalars, which every rank holds.
 

@@ -3,7 +3,7 @@
 Source: DeepSeek-AI 2025 (DeepSeek-V3.2-Exp).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from llmplan.ops.attention import Mask
@@ -22,19 +22,21 @@ class Indexer(Operator):
         index_n_heads: Indexer heads.
         index_head_dim: Width of a head and of the one key that an entry leaves.
         tokens_per_entry: Tokens that a key stands for; more than one where they are compressed.
+        entry_label: That number in words of the spec's keys.
     """
 
     index_n_heads: int
     index_head_dim: int
     mask: Mask = Mask.CAUSAL
     tokens_per_entry: int = 1
+    entry_label: str = field(default="compress_ratio", compare=False)
 
     @property
     def states(self) -> tuple[State, ...]:
         """One key an entry, shared by all heads."""
         keys, m = self.precision.indexer_keys, self.tokens_per_entry
-        width = self.index_head_dim
-        return (State(StateKind.INDEXER, width, keys, "index_head_dim", tokens_per_entry=m),)
+        width, label = self.index_head_dim, self.entry_label
+        return (State(StateKind.INDEXER, width, keys, "index_head_dim", 0, m, label),)
 
     def cost(self, step: Step) -> Cost:
         """2 · heads · head size FLOPs per visible pair.

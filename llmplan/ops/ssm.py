@@ -77,10 +77,12 @@ class Mamba1Scan(RecurrentScan):
     Attributes:
         intermediate_size: Inner width (channels).
         state_size: State numbers a channel.
+        num_heads: Heads of channels, each with its own B and C.
     """
 
     intermediate_size: int
     state_size: int
+    num_heads: int = 1
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -104,8 +106,8 @@ class Mamba1Scan(RecurrentScan):
 
     @property
     def token_width(self) -> int:
-        """x, dt, z and y by channel; B and C."""
-        return 4 * self.intermediate_size + 2 * self.state_size
+        """x, dt, z and y by channel; B and C by head."""
+        return 4 * self.intermediate_size + 2 * self.num_heads * self.state_size
 
     def token_scan_flops(self) -> float:
         """Seven a state number."""

@@ -4,6 +4,7 @@ Each rule says which axis is divided. Heads that are fewer than the ranks are he
 the operator allows it (KV heads, state groups); everything else must come out even.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import singledispatch
 
@@ -15,8 +16,16 @@ from llmplan.ops.base import Operator
 from llmplan.ops.compressed import CompressedAttention, Compressor
 from llmplan.ops.conv import ShortConvolution
 from llmplan.ops.conv2d import Convolution2d
-from llmplan.ops.embedding import Embedding, LearnedVectors, PositionTable, TiedHead
-from llmplan.ops.hyper import HyperConnection
+from llmplan.ops.cross_attention import CrossAttention
+from llmplan.ops.differential import DifferentialAttention
+from llmplan.ops.embedding import (
+    Embedding,
+    LayerInputTable,
+    LearnedVectors,
+    PositionTable,
+    TiedHead,
+)
+from llmplan.ops.hyper import HyperConnection, StreamMean
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.linear import Linear, Split
 from llmplan.ops.linear_attention import MatrixStateAttention
@@ -24,6 +33,8 @@ from llmplan.ops.moe import Experts, ExpertTable, Router
 from llmplan.ops.norm import Elementwise, Norm
 from llmplan.ops.precision import Role
 from llmplan.ops.residual import AttentionResidual
+from llmplan.ops.reused import Reused
+from llmplan.ops.routed_linear import RoutedLinear
 from llmplan.ops.sparse import Indexer
 from llmplan.ops.ssm import (
     GatedLinearRecurrence,
@@ -34,10 +45,11 @@ from llmplan.ops.ssm import (
 )
 
 
-def sharded_model(model: Model, tp: int) -> Model:
+def sharded_model(model: Model, tp: int, *, whole_experts: bool = False) -> Model:
     """What each of ``tp`` ranks holds.
 
-    A vision tower that does not divide is held whole by every rank, as engines do.
+    A vision tower that does not divide is held whole by every rank, as engines do. Experts are cut
+    across their width, or left as they are where ranks hold ``whole_experts``.
 
     Raises:
         LayoutError: A part of the language model does not divide; names it and the rule. Or the
@@ -50,13 +62,19 @@ def sharded_model(model: Model, tp: int) -> Model:
             f"{model.identity.name} is a diffusion pipeline, which is counted whole on each GPU: "
             f"tensor parallelism {tp} does not split it."
         )
-    components = tuple(_sharded_component(component, tp) for component in model.components)
+
+    def rule(operator: Operator) -> Operator:
+        if whole_experts and isinstance(operator, Experts):
+            return operator
+        return sharded(operator, tp)
+
+    components = tuple(_sharded_component(component, rule) for component in model.components)
     return replace(model, components=components)
 
 
-def _sharded_component(component: Component, tp: int) -> Component:
+def _sharded_component(component: Component, rule: Callable[[Operator], Operator]) -> Component:
     try:
-        return component.rewritten(lambda operator: sharded(operator, tp))
+        return component.rewritten(rule)
     except LayoutError:
         if component.part is Part.VISION:
             return component
@@ -86,6 +104,7 @@ def sharded(operator: Operator, _tp: int) -> Operator:
 @sharded.register(Router)
 @sharded.register(ExpertTable)
 @sharded.register(HyperConnection)
+@sharded.register(StreamMean)
 @sharded.register(AttentionResidual)
 @sharded.register(Compressor)
 @sharded.register(Indexer)
@@ -140,6 +159,31 @@ def _attention(operator: Attention, tp: int) -> Attention:
 
 
 @sharded.register
+def _cross_attention(operator: CrossAttention, tp: int) -> CrossAttention:
+    """As ``Attention``: each rank keeps the image for its own key and value heads."""
+    kv_heads = operator.num_key_value_heads
+    return replace(
+        operator,
+        num_attention_heads=share(operator, operator.num_attention_heads, tp, "query heads"),
+        num_key_value_heads=share(operator, kv_heads, tp, "KV heads", may_replicate=True),
+    )
+
+
+@sharded.register
+def _layer_inputs(operator: LayerInputTable, tp: int) -> LayerInputTable:
+    return replace(operator, vocab_size=divide_up(operator.vocab_size, tp))
+
+
+@sharded.register
+def _differential(operator: DifferentialAttention, tp: int) -> DifferentialAttention:
+    """Pairs of heads stay together; pairs of key/value heads may be held in copies."""
+    heads, kv_heads = operator.num_attention_heads, operator.num_key_value_heads
+    pairs = share(operator, divide_exactly(heads, 2), tp, "pairs of query heads")
+    kept = share(operator, divide_exactly(kv_heads, 2), tp, "pairs of KV heads", may_replicate=True)
+    return replace(operator, num_attention_heads=2 * pairs, num_key_value_heads=2 * kept)
+
+
+@sharded.register
 def _compressed(operator: CompressedAttention, tp: int) -> CompressedAttention:
     """Query heads are divided; every rank holds the one key and all entries."""
     heads = share(operator, operator.num_attention_heads, tp, "query heads")
@@ -166,7 +210,9 @@ def _matrix_state(operator: MatrixStateAttention, tp: int) -> MatrixStateAttenti
 @sharded.register
 def _mamba1(operator: Mamba1Scan, tp: int) -> Mamba1Scan:
     channels = share(operator, operator.intermediate_size, tp, "channels")
-    return replace(operator, intermediate_size=channels)
+    heads = operator.num_heads
+    kept = heads if heads == 1 else share(operator, heads, tp, "heads")
+    return replace(operator, intermediate_size=channels, num_heads=kept)
 
 
 @sharded.register
@@ -224,9 +270,27 @@ def _elementwise(operator: Elementwise, tp: int) -> Elementwise:
 
 @sharded.register
 def _embedding(operator: Embedding, tp: int) -> Embedding:
-    return replace(operator, vocab_size=divide_up(operator.vocab_size, tp))
+    rows = operator.vocab_size + operator.extra_rows
+    return replace(operator, vocab_size=divide_up(rows, tp), extra_rows=0)
 
 
 @sharded.register
 def _tied_head(operator: TiedHead, tp: int) -> TiedHead:
     return replace(operator, vocab_size=divide_up(operator.vocab_size, tp))
+
+
+@sharded.register
+def _routed_linear(operator: RoutedLinear, tp: int) -> RoutedLinear:
+    """Every expert is cut along its heads; the router picks the same ones on each rank."""
+    units = share(operator, operator.split_units, tp, "heads of each expert")
+    if operator.split is Split.COLUMN:
+        width = divide_exactly(operator.out_features, operator.split_units) * units
+        return replace(operator, out_features=width, split_units=units)
+    width = divide_exactly(operator.in_features, operator.split_units) * units
+    return replace(operator, in_features=width, split_units=units)
+
+
+@sharded.register
+def _reused(operator: Reused, tp: int) -> Reused:
+    """As the operator that stores the weights is split."""
+    return replace(operator, operator=sharded(operator.operator, tp))

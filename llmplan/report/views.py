@@ -375,6 +375,7 @@ def _state_table(kv: schema.KvCache) -> Table:
         ("windows full, per request", kv.window_bytes),
         ("recurrent, per request", kv.recurrent_bytes),
         ("convolution, per request", kv.convolution_bytes),
+        ("image, per request", kv.cross_bytes),
         ("one request at the context", kv.bytes_per_request),
     )
     rows = [(name, f"{size:,}", format_gib(size)) for name, size in parts if size]

@@ -17,6 +17,7 @@ from llmplan.model.listed import listed_model, listed_models
 from llmplan.model.listed.spec import ListedModel
 from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator, StateKind
+from llmplan.ops.reused import Reused
 from llmplan.results import schema
 from llmplan.results.common import Said
 from llmplan.results.kept_rows import kept_rows
@@ -25,13 +26,23 @@ from llmplan.units import format_tokens, parse_bytes, parse_tokens
 _MIXER_NAMES: Final = {
     "ExpandedLatentAttention": "MLA",
     "CompressedAttention": "compressed entries",
+    "CrossAttention": "cross",
     "DeltaRule": "delta rule",
     "LightningAttention": "lightning",
+    "MatrixLstm": "mLSTM",
     "Mamba1Scan": "Mamba",
     "Mamba2Scan": "Mamba-2",
     "GatedLinearRecurrence": "RG-LRU",
     "Rwkv6Recurrence": "RWKV-6",
 }
+
+
+_MIXER_STATES: Final = (
+    StateKind.KV,
+    StateKind.WINDOW,
+    StateKind.RECURRENT,
+    StateKind.CROSS,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +191,15 @@ def mixer_kinds(model: Model) -> list[str]:
     counts: dict[str, int] = {}
     for operator, repeats in model.decoder.counted:
         for state in operator.states:
-            if state.kind in (StateKind.KV, StateKind.WINDOW, StateKind.RECURRENT):
+            if state.kind in _MIXER_STATES:
                 kind = _mixer_kind(operator, state.kind)
                 counts[kind] = counts.get(kind, 0) + repeats
     return sorted(counts, key=lambda kind: -counts[kind])
 
 
 def _mixer_kind(operator: Operator, kind: StateKind) -> str:
+    if isinstance(operator, Reused):
+        return _mixer_kind(operator.operator, kind)
     if not isinstance(operator, Attention):
         return _MIXER_NAMES.get(type(operator).__name__, type(operator).__name__)
     heads, kv_heads = operator.num_attention_heads, operator.num_key_value_heads

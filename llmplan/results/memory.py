@@ -129,6 +129,7 @@ def kv_cache(state: RequestState, context: int, total_bytes: int) -> schema.KvCa
         bytes_per_request_fixed=state.fixed_bytes,
         recurrent_bytes=state.recurrent_bytes,
         convolution_bytes=state.convolution_bytes,
+        cross_bytes=state.cross_bytes,
         window_bytes=state.full_window_bytes,
         bytes_per_request=state.bytes_at(context),
         bytes_per_request_reserved_as_full=state.bytes_reserved_as_full(context),

@@ -356,11 +356,13 @@ class KvCache(Published):
     indexer_bytes_per_token: int
     """Keys of sparse-attention indexers."""
     bytes_per_request_fixed: int
-    """Recurrent and convolution state, and windowed layers with every window full."""
+    """Recurrent and convolution state, an image attended to apart, and full windows."""
     recurrent_bytes: int
     """Recurrent state of one request."""
     convolution_bytes: int
     """Convolution columns and token shifts of one request."""
+    cross_bytes: int
+    """Keys and values of the image of one request, where text attends to images apart."""
     window_bytes: int
     """Windowed layers of one request, every window full."""
     bytes_per_request: int

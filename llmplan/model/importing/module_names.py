@@ -19,6 +19,7 @@ _GQA: Final = (
     ("self_attn.qkv_proj", "self_attn.o_proj"),
     ("norm_attn_norm.attn.Wqkv", "norm_attn_norm.attn.out_proj"),
 )
+_CROSS: Final = tuple(f"cross_attn.{name}_proj" for name in "qkvo")
 _LATENT_TAIL: Final = ("self_attn.kv_a_proj_with_mqa", "self_attn.kv_b_proj", "self_attn.o_proj")
 _LINEAR_ATTENTION: Final = (
     ("linear_attn.in_proj_qkvz", "linear_attn.out_proj"),
@@ -26,6 +27,11 @@ _LINEAR_ATTENTION: Final = (
     ("mamba.in_proj", "mamba.out_proj"),
     ("mixer.in_proj", "mixer.out_proj"),
     ("self_attn.qkv_proj", "self_attn.out_proj", "self_attn.output_gate"),
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+)
+_LATENT_PROJECTIONS: Final = (
+    ("mixer.fc1_latent_proj", "mixer.fc2_latent_proj"),
+    ("block_sparse_moe.routed_expert_down_proj", "block_sparse_moe.routed_expert_up_proj"),
 )
 _ALSO: Final = {
     "attention": (
@@ -38,6 +44,7 @@ _ALSO: Final = {
 _NEVER_CONVERTED: Final = (
     "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
     "post_feedforward_layernorm", "self_attn.q_norm", "self_attn.k_norm",
+    "cross_attn.q_norm", "cross_attn.k_norm",
     "self_attn.q_a_layernorm", "self_attn.kv_a_layernorm", "self_attn.rotary_emb",
     "self_attn.indexer.weights_proj", "self_attn.indexer.k_norm", "linear_attn.conv1d",
     "linear_attn.norm", "mamba.conv1d", "mlp.router", "mlp.router.gate", "mlp.router.classifier",
@@ -127,8 +134,8 @@ def _of_block(block: Spec, layers: list[int]) -> list[Unit]:
             return [_unit("ffn", layers, _matrices(_NETWORKS, gated=block.get("gated", True)))]
         case "rwkv6_channel_mix":
             return [_unit("ffn", layers, (("feed_forward.key", "feed_forward.value"),))]
-        case "attention":
-            return [_unit("attention", layers, _GQA)]
+        case "attention" | "cross_attention" as kind:
+            return [_unit("attention", layers, _GQA if kind == "attention" else (_CROSS,))]
         case "mla":
             queries = ("q_proj",) if block.get("q_lora_rank") is None else ("q_a_proj", "q_b_proj")
             names = (*(f"self_attn.{name}" for name in queries), *_LATENT_TAIL)
@@ -151,8 +158,7 @@ def _of_experts(block: Spec, layers: list[int]) -> list[Unit]:
         gated = block.get("gated", True)
         found.append(_unit("shared_experts", layers, _matrices((*at, *_SHARED), gated=gated)))
     if block.get("moe_latent_size"):
-        names = ("mixer.fc1_latent_proj", "mixer.fc2_latent_proj")
-        found.append(_unit("ffn", layers, (names,)))
+        found.append(_unit("ffn", layers, _LATENT_PROJECTIONS))
     return found
 
 

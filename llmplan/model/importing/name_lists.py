@@ -34,7 +34,19 @@ _SAFE: Final = re.compile(
     r"\^?(?:\.\*|\\d\+|\[0-9\]\+|\\\.|\.|[\w-]|\((?:\?:)?(?:[\w|.-]|\\\.)+\))*\$?"
 )
 _TOWER: Final = r"(?:visual|vision|vision_tower|vision_model|vision_encoder|vit)"
-_BRIDGE: Final = r"(?:multi_modal_projector|mm_projector|vision_adapter|projector|merger)"
+_BRIDGE: Final = (
+    r"(?:multi_modal_projector|mm_projector|vision_adapter|projector|merger|connector|aligner"
+    r"|embed_vision)"
+)
+_PATCHES: Final = r"(?:vision_embedder)"
+_SOUND: Final = r"(?:embed_audio)"
+_BESIDE: Final = {
+    "vision": _TOWER,
+    "projector": _BRIDGE,
+    "patches": _PATCHES,
+    "audio_projector": _SOUND,
+}
+"""What stands beside the decoder, part by part; patches are projected where there is no tower."""
 _WHOLE_PART: Final = r"(?:re:)?\^?(?:\.?\*|(?:model|language_model)\\?\.)*{}[\\.*$]*"
 
 
@@ -72,7 +84,9 @@ class Names:
     def __init__(self, body: Spec) -> None:
         self._trials = 0
         self._units = units(body)
-        self._parts = [part for part in ("vision", "projector") if body.get(part)]
+        self._parts = [part for part in _BESIDE if body.get(part)]
+        if body.get("projector") and not body.get("vision"):
+            self._parts.append("patches")
         own = {name for unit in self._units for name in unit.names}
         self._names = own | set(never_converted(body))
         self._by_part: dict[str, set[str]] = defaultdict(set)
@@ -132,9 +146,8 @@ class Names:
 
     def _all_vision(self, patterns: Iterable[str]) -> bool:
         """Whether tower and projector, as far as the model has them, are named as a whole."""
-        words = {"vision": _TOWER, "projector": _BRIDGE}
         return all(
-            any(re.fullmatch(_WHOLE_PART.format(words[part]), pattern) for pattern in patterns)
+            any(re.fullmatch(_WHOLE_PART.format(_BESIDE[part]), pattern) for pattern in patterns)
             for part in self._parts
         )
 
@@ -198,4 +211,5 @@ def _components(name: str) -> Iterable[str]:
 
 def _names_vision(pattern: str) -> bool:
     """Whether a pattern speaks about what stands beside the decoder of a multimodal model."""
-    return re.search(rf"(?:^|[^a-z_])(?:{_TOWER}|{_BRIDGE})(?:$|[^a-z])", pattern) is not None
+    words = "|".join(_BESIDE.values())
+    return re.search(rf"(?:^|[^a-z_])(?:{words})(?:$|[^a-z])", pattern) is not None

@@ -19,6 +19,7 @@ ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu",
     "gelu_pytorch_tanh_fast": "gelu", "gelu_tanh": "gelu", "quick_gelu": "gelu",
     "relu": "relu", "xielu": "xielu", "relu2": "relu2", "sqrelu": "relu2", "relu_squared": "relu2",
+    "situ": "situ",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Precision by role from a config's ``quantization_config``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llmplan.errors import DocumentError, printable
@@ -26,6 +26,10 @@ METHODS: Final[dict[str, Callable[[ConfigView], list[Conversion]]]] = {
     "modelopt_fp4": modelopt,
 }
 """Reader by ``quant_method``."""
+KEPT: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("kimi_k3", "mxfp4"): (r"re:.*\.routed_expert_(?:down|up)_proj",),
+}
+"""By model type and format: modules that the publisher's files keep, though no list says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def with_precision(config: ConfigView, body: Spec) -> Spec:
     settings = _settings(config)
     if settings is None:
         return body
-    conversions = _conversions(settings)
+    conversions = [_with_kept(config, conversion) for conversion in _conversions(settings)]
     if body["num_hidden_layers"] > MOST_LAYERS:
         raise config.refusal("num_hidden_layers", f"is over {MOST_LAYERS}, too many to quantise")
     names = Names(body)
@@ -83,6 +87,12 @@ def _conversions(settings: ConfigView) -> list[Conversion]:
     if method not in METHODS:
         raise _refused_method(settings, method)
     return METHODS[method](settings)
+
+
+def _with_kept(config: ConfigView, conversion: Conversion) -> Conversion:
+    """A conversion that also leaves out what files of this model are known to keep."""
+    kept = KEPT.get((config.text("model_type", ""), conversion.format), ())
+    return replace(conversion, left_out=(*conversion.left_out, *kept))
 
 
 def _refused_method(settings: ConfigView, method: str) -> DocumentError:
@@ -120,7 +130,8 @@ def _converted(settings: ConfigView, body: Spec, names: Names, conversion: Conve
 def _check_vision(settings: ConfigView, body: Spec, conversion: Conversion, out: Named) -> None:
     """A tower inside the converted model must be left out as a whole; its norms are of its role."""
     inside = "text_config" not in settings.path and conversion.reaches_vision
-    if inside and body.get("vision") and not out.vision:
+    beside = any(body.get(part) for part in ("vision", "projector", "audio_projector"))
+    if inside and beside and not out.vision:
         why = "does not name the vision tower and projector; a converted tower cannot be read"
         raise settings.refusal(conversion.key, why)
 

@@ -90,6 +90,12 @@ class ConfigView:
         check = _is_list_of(lambda value: isinstance(value, str))
         return cast("list[str]", self._typed(key, default, check, "a list of strings"))
 
+    def lists(self, key: str, default: Any = _REQUIRED) -> list[list[int]]:
+        """A list of lists of whole numbers."""
+        check = _is_list_of(_is_list_of(_is_size))
+        value = self._typed(key, default, check, "a list of lists of whole numbers")
+        return cast("list[list[int]]", value)
+
     def part(self, key: str) -> "ConfigView":
         """A nested object; its keys are checked with those of the whole."""
         if key not in self._parts:

@@ -165,6 +165,26 @@ def arcee(config: ConfigView) -> Spec:
     return uniform(base, heads(config, **biases(config)), network)
 
 
+def diffllama(config: ConfigView) -> Spec:
+    """DiffLlama: attention maps are subtracted in pairs."""
+    refuse_switches(config, "mlp_bias")
+    config.ignore("lambda_std_dev")  # initial values
+    base = frame(config, tied=False, context=2048)
+    block = heads(config, differential=True, **biases(config))
+    if block["num_key_value_heads"] % 2:
+        raise config.refusal("num_key_value_heads", "is odd, but heads are subtracted in pairs")
+    return uniform(base, block, mlp(config, hidden_act=activation(config)))
+
+
+def bitnet(config: ConfigView) -> Spec:
+    """BitNet b1.58: norms before the last matrix of attention and network."""
+    refuse_switches(config, "mlp_bias")
+    base = frame(config, tied=False, context=2048)
+    block = square(config, heads(config, kv=5, output_norm=True, **biases(config)), base)
+    network = mlp(config, hidden_act=activation(config, default="relu2"), inner_norm=True)
+    return uniform(base, block, network)
+
+
 def apertus(config: ConfigView) -> Spec:
     """Apertus: norms on every head and an activation with two learned scalars."""
     refuse_switches(config, "mlp_bias")
@@ -254,6 +274,8 @@ READERS = {
     "GlmForCausalLM": glm,
     "Glm4ForCausalLM": glm4,
     "ArceeForCausalLM": arcee,
+    "BitNetForCausalLM": bitnet,
+    "DiffLlamaForCausalLM": diffllama,
     "ApertusForCausalLM": apertus,
     "NemotronForCausalLM": nemotron,
     "Jais2ForCausalLM": jais2,
@@ -278,6 +300,8 @@ MODEL_TYPES = {
     "glm": "GlmForCausalLM",
     "glm4": "Glm4ForCausalLM",
     "arcee": "ArceeForCausalLM",
+    "bitnet": "BitNetForCausalLM",
+    "diffllama": "DiffLlamaForCausalLM",
     "apertus": "ApertusForCausalLM",
     "nemotron": "NemotronForCausalLM",
     "jais2": "Jais2ForCausalLM",

@@ -1,5 +1,7 @@
 """GPT-2 and its generation: learned positions, ALiBi or sinusoids, LayerNorm, biases."""
 
+from typing import Final
+
 from llmplan.model.importing.classic import (
     SUMMARY,
     classic_frame,
@@ -19,6 +21,8 @@ from llmplan.model.importing.view import ConfigView
 _BIASED = {"attention_bias": True, "o_proj_bias": True}
 _STILL = {"rotary_dim": 0}
 """Positions are not rotated into queries and keys."""
+BLOOM_CONTEXT: Final = 2048
+"""Training length of all BLOOM models (BigScience 2022, model cards)."""
 _PADDING_ROWS = 2
 """Rows before the first position in tables of OPT and BioGPT."""
 
@@ -134,14 +138,22 @@ def bloom(config: ConfigView) -> Spec:
     )  # numerics; which sum the residual takes  # fmt: skip
     width = "n_embed" if config.has("n_embed") else "hidden_size"
     depth = "num_hidden_layers" if config.has("num_hidden_layers") else "n_layer"
-    base = classic_frame(config, ("seq_length", width, depth), tied=True)
+    base = {
+        "max_position_embeddings": config.count("seq_length", BLOOM_CONTEXT),
+        "hidden_size": config.count(width),
+        "num_hidden_layers": config.count(depth),
+        "vocab_size": config.count("vocab_size"),
+        "tie_word_embeddings": config.flag("tie_word_embeddings", True),
+    }
     key = "num_attention_heads" if config.has("num_attention_heads") else "n_head"
     block = classic_heads(config, key, base, **_BIASED, **_STILL)
     four = 4 * base["hidden_size"]
     config.require("n_inner", four, None)
     network = {"kind": "mlp", "intermediate_size": four, "hidden_act": "gelu", "gated": False,
                "mlp_bias": True}  # fmt: skip
-    return uniform(base, block, network, norm=dict(LAYERNORM), embedding_norm=True)
+    note = f"The config states no length; {BLOOM_CONTEXT} is that of the training sequences."
+    notes = {} if config.has("seq_length") else {"notes": [note]}
+    return uniform(base, block, network, norm=dict(LAYERNORM), embedding_norm=True, **notes)
 
 
 def mpt(config: ConfigView) -> Spec:

@@ -4,6 +4,7 @@ from math import ceil
 from typing import Any, Final
 
 from llmplan.dtypes import divide_exactly
+from llmplan.model.importing.decoders import window
 from llmplan.model.importing.families.recurrent import LOW_RANK_SHARE, biases
 from llmplan.model.importing.parts import (
     Spec,
@@ -222,6 +223,62 @@ def lfm2_moe(config: ConfigView) -> Spec:
     return {**_lfm2_frame(config), **stack(blocks, layers)}
 
 
+def lfm3(config: ConfigView) -> Spec:
+    """LFM3: short convolutions, sliding and full attention, a gate on every head."""
+    count = config.count("num_hidden_layers")
+    context = config.count("max_position_embeddings", 128000)
+    full = _attention(
+        config,
+        bias=False,
+        head_dim=config.count("head_dim", 128),
+        qk_norm="head",
+        output_gate="head" if config.flag("use_attention_gate", True) else "none",
+    )
+    tokens = window(config, 256)
+    own = [_LFM3_KINDS.get(index % 4, "conv") if index else "conv" for index in range(count)]
+    mixers = {"conv": "convolution", "full_attention": "full", "sliding_attention": "sliding"}
+    kinds = layer_kinds(config, "layer_types", mixers, own, count=count)
+    if "sliding" in kinds and tokens is None:
+        raise config.refusal("sliding_window", "is missing or off, but layers slide")
+    slides = {} if tokens is None or tokens >= context else {"sliding_window": tokens}
+    share = _lfm3_rotary_share(config)
+    rotated = {} if share == 1 else {"rotary_dim": int(full["head_dim"] * share)}
+    has_bias = {"conv_bias": True} if config.flag("conv_bias", False) else {}
+    blocks = {
+        "convolution": {
+            "kind": "short_convolution",
+            "conv_kernel": config.count("conv_L_cache", 7),
+            **has_bias,
+        },
+        "full": {**full, **rotated},
+        "sliding": {**full, **slides},
+        "mlp": {"kind": "mlp", "intermediate_size": config.count("intermediate_size")},
+    }
+    placement = "sandwich" if config.flag("use_sandwich_norm", True) else "pre"
+    return {
+        **frame(config, tied=True, context=128000),
+        "norm": {"placement": placement},
+        **stack(blocks, [(kind, "mlp") for kind in kinds]),
+    }
+
+
+_LFM3_KINDS: Final = {0: "sliding_attention", 2: "full_attention"}
+"""The class's own mixers by the layer's number modulo 4; the rest, and the first, convolve."""
+
+
+def _lfm3_rotary_share(config: ConfigView) -> float:
+    """The rotated part of a head in full layers; sliding ones rotate the whole."""
+    if not config.has("rope_parameters"):
+        return 0.5
+    rope = config.part("rope_parameters")
+    rope.ignore_all()  # tables are computed, not stored
+    if not rope.has("full_attention"):
+        return 1.0
+    of_full = rope.part("full_attention")
+    of_full.ignore_all()
+    return of_full.number("partial_rotary_factor", 1.0)
+
+
 LFM2_MIXERS: Final = {"conv": "convolution", "full_attention": "attention"}
 
 
@@ -275,6 +332,7 @@ READERS = {
     "FalconH1ForCausalLM": falcon_h1,
     "Lfm2ForCausalLM": lfm2,
     "Lfm2MoeForCausalLM": lfm2_moe,
+    "Lfm3ForCausalLM": lfm3,
 }
 MODEL_TYPES = {
     "jamba": "JambaForCausalLM",
@@ -283,4 +341,5 @@ MODEL_TYPES = {
     "falcon_h1": "FalconH1ForCausalLM",
     "lfm2": "Lfm2ForCausalLM",
     "lfm2_moe": "Lfm2MoeForCausalLM",
+    "lfm3": "Lfm3ForCausalLM",
 }

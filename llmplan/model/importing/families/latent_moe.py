@@ -30,7 +30,7 @@ def latent(config: ConfigView, rank: int, **more: object) -> Spec:
         "q_lora_rank": config.count("q_lora_rank", default),
         "kv_lora_rank": config.count("kv_lora_rank"),
         "qk_nope_head_dim": config.count("qk_nope_head_dim"),
-        "qk_rope_head_dim": config.count("qk_rope_head_dim"),
+        "qk_rope_head_dim": config.size("qk_rope_head_dim"),
         "v_head_dim": config.count("v_head_dim"),
         **more,
     }

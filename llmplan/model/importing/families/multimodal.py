@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Final
 
-from llmplan.model.importing.families import delta, dense, gemma4, latent_moe, moe, vision, windowed
+from llmplan.model.importing.families import (
+    delta,
+    dense,
+    gemma4,
+    hybrid,
+    latent_moe,
+    moe,
+    parallel,
+    vision,
+    windowed,
+)
 from llmplan.model.importing.families.llama4 import llama4_text
 from llmplan.model.importing.parts import Spec
 from llmplan.model.importing.view import ConfigView
@@ -13,6 +23,14 @@ Reader = Callable[[ConfigView], Spec]
 TEXT: Final[dict[str, Reader]] = {
     "gemma3_text": windowed.READERS["Gemma3ForCausalLM"],
     "gemma4_text": gemma4.gemma4_text,
+    "gemma4_unified_text": gemma4.gemma4_unified_text,
+    "cohere2": parallel.READERS["Cohere2ForCausalLM"],
+    "granite": dense.READERS["GraniteForCausalLM"],
+    "lfm2": hybrid.READERS["Lfm2ForCausalLM"],
+    "llama": dense.READERS["LlamaForCausalLM"],
+    "qwen2": windowed.READERS["Qwen2ForCausalLM"],
+    "qwen2_vl_text": windowed.READERS["Qwen2ForCausalLM"],
+    "qwen3": windowed.READERS["Qwen3ForCausalLM"],
     "llama4_text": llama4_text,
     "mistral": dense.READERS["MistralForCausalLM"],
     "ministral3": dense.READERS["Ministral3ForCausalLM"],
@@ -34,10 +52,10 @@ def text_of(config: ConfigView, *model_types: str) -> Spec:
     if model_type not in model_types:
         raise text.refusal("model_type", f"'{model_type}' is no text model of this wrapper")
     body = TEXT[model_type](text)
-    return {**body, "tie_word_embeddings": _is_tied(config, text, body)}
+    return {**body, "tie_word_embeddings": is_tied(config, text, body)}
 
 
-def _is_tied(config: ConfigView, text: ConfigView, body: Spec) -> bool:
+def is_tied(config: ConfigView, text: ConfigView, body: Spec) -> bool:
     """Wrapper and text may each say it; where neither does, the text class's default holds."""
     tied: bool = body["tie_word_embeddings"]
     if not config.has("tie_word_embeddings"):
@@ -61,10 +79,52 @@ def gemma4_images(config: ConfigView) -> Spec:
     """Gemma 4 with its tower; models with sound have an audio tower, which cannot be said."""
     config.require("audio_config", None)
     config.ignore("vision_soft_tokens_per_image", "boa_token_id", "eoa_token_id", "eoa_token_index")
-    body, tower = text_of(config, "gemma4_text"), vision.gemma4(config.part("vision_config"))
+    body = text_of(config, "gemma4_text")
+    if not config.has("vision_config"):
+        config.ignore("vision_config")
+        return body  # the class then has the text model alone
+    tower = vision.gemma4(config.part("vision_config"))
     width = tower["hidden_size"]
     bare = {**vision.norm(width), "weight": False}
     return {**body, "vision": tower, "projector": [bare, vision.linear(width, body["hidden_size"])]}
+
+
+def gemma4_unified(config: ConfigView) -> Spec:
+    """Gemma 4 12B, which has no towers: pixels and frames of sound are projected by themselves."""
+    body = text_of(config, "gemma4_unified_text")
+    images = config.part("vision_config") if config.has("vision_config") else None
+    sound = config.part("audio_config") if config.has("audio_config") else None
+    config.ignore("boa_token_id", "eoa_token_index", "eoa_token_id")
+    return {
+        **body,
+        **({"projector": _patches(images, body["hidden_size"])} if images else {}),
+        **({"audio_projector": _frames(sound, body["hidden_size"])} if sound else {}),
+    }
+
+
+def _patches(images: ConfigView, hidden_size: int) -> list[Spec]:
+    """A patch of pixels to a vector, positions for rows and columns, and the way to the stream."""
+    side = images.count("patch_size", 16) * images.count("pooling_kernel_size", 3)
+    images.require("model_patch_size", side, None)
+    images.ignore("num_soft_tokens")  # patches of an image
+    pixels, width = vision.PIXEL_CHANNELS * side**2, images.count("mm_embed_dim", 3840)
+    images.require("output_proj_dims", width, default=3840)
+    return [
+        vision.norm(pixels, layer=True),
+        vision.linear(pixels, width, bias=True),
+        vision.norm(width, layer=True),
+        vision.vectors(2 * images.count("mm_posemb_size", 1120), width),
+        vision.norm(width, layer=True),
+        {**vision.norm(width), "weight": False},
+        vision.linear(width, hidden_size),
+    ]
+
+
+def _frames(sound: ConfigView, hidden_size: int) -> list[Spec]:
+    width = sound.count("audio_embed_dim", 640)
+    for key in ("hidden_size", "output_proj_dims", "audio_samples_per_token"):
+        sound.require(key, width, None)
+    return [{**vision.norm(width), "weight": False}, vision.linear(width, hidden_size)]
 
 
 def llama4(config: ConfigView) -> Spec:
@@ -96,11 +156,12 @@ def mistral3(config: ConfigView) -> Spec:
     return {
         **body,
         "vision": tower,
-        "projector": _pixtral_merger(body, tower, merge, bias=has_bias),
+        "projector": pixtral_merger(body, tower, merge, bias=has_bias),
     }
 
 
-def _pixtral_merger(body: Spec, tower: Spec, merge: int, *, bias: bool) -> list[Spec]:
+def pixtral_merger(body: Spec, tower: Spec, merge: int, *, bias: bool) -> list[Spec]:
+    """A norm, a matrix over patches that are joined ``merge`` a side, and two to the decoder."""
     width, D = tower["hidden_size"], body["hidden_size"]
     return [
         vision.norm(width),
@@ -119,7 +180,7 @@ def mistral_large3(config: ConfigView) -> Spec:
     body, tower = latent_moe.mistral_large_3(config), vision.pixtral(images, act="silu")
     note = "Whether routing biases are stored is not known; none are counted."
     merge, has_bias = images.count("spatial_merge_size"), images.flag("adapter_bias")
-    projector = _pixtral_merger(body, tower, merge, bias=has_bias)
+    projector = pixtral_merger(body, tower, merge, bias=has_bias)
     return {**body, "notes": [note], "vision": tower, "projector": projector}
 
 
@@ -187,6 +248,32 @@ def qwen2_5_vl(config: ConfigView) -> Spec:
     return {**_with_qwen_tower(body, images, tower, layer=False), "notes": [note]}
 
 
+def qwen2_vl(config: ConfigView) -> Spec:
+    """Qwen2-VL, whose published configs hold the text keys beside the tower."""
+    config.ignore("vision_token_id")  # of the prompt
+    images = config.part("vision_config")
+    tower = vision.qwen2_vl(images)
+    is_nested = config.has("text_config")
+    body = text_of(config, "qwen2_vl_text") if is_nested else TEXT["qwen2_vl_text"](config)
+    width, D = tower["hidden_size"], body["hidden_size"]
+    images.require("hidden_size", D)
+    merged = width * images.count("spatial_merge_size", 2) ** 2
+    merger = vision.two_layer_merger(width, merged, D, before=True, layer=True)
+    return {**body, "vision": tower, "projector": merger}
+
+
+def kimi_vl(config: ConfigView) -> Spec:
+    """Kimi-VL: Moonlight, which is DeepSeek-V3 without compressed queries, with a MoonViT tower."""
+    body = text_of(config, "deepseek_v3")
+    images = config.part("vision_config").renamed({
+        "init_pos_emb_height": "pos_emb_height",
+        "init_pos_emb_width": "pos_emb_width",
+    })  # fmt: skip
+    images.require("model_type", "moonvit", None)
+    tower = vision.kimi(images)
+    return {**body, "vision": tower, "projector": _kimi_projector(body, images, tower)}
+
+
 def kimi_k25(config: ConfigView) -> Spec:
     """Kimi K2.5: DeepSeek-V3 with a MoonViT tower."""
     # placeholders of the prompt, and how frames are joined
@@ -241,6 +328,9 @@ READERS = {
     "Qwen3VLMoeForConditionalGeneration": qwen3_vl_moe,
     "Qwen3_5ForConditionalGeneration": qwen3_5,
     "Qwen3_5MoeForConditionalGeneration": qwen3_5_moe,
+    "Gemma4UnifiedForConditionalGeneration": gemma4_unified,
+    "Qwen2VLForConditionalGeneration": qwen2_vl,
+    "KimiVLForConditionalGeneration": kimi_vl,
     "KimiK25ForConditionalGeneration": kimi_k25,
     "Kimi_K25ForConditionalGeneration": kimi_k25,
 }
@@ -256,5 +346,8 @@ MODEL_TYPES = {
     "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
     "qwen3_5": "Qwen3_5ForConditionalGeneration",
     "qwen3_5_moe": "Qwen3_5MoeForConditionalGeneration",
+    "gemma4_unified": "Gemma4UnifiedForConditionalGeneration",
+    "qwen2_vl": "Qwen2VLForConditionalGeneration",
+    "kimi_vl": "KimiVLForConditionalGeneration",
     "kimi_k25": "KimiK25ForConditionalGeneration",
 }

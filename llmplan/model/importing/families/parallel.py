@@ -21,7 +21,15 @@ from llmplan.model.importing.decoders import (
     uniform,
     window,
 )
-from llmplan.model.importing.parts import Spec, activation, frame, mlp, rotary_dim, without_defaults
+from llmplan.model.importing.parts import (
+    Spec,
+    activation,
+    frame,
+    mlp,
+    rotary_dim,
+    stack,
+    without_defaults,
+)
 from llmplan.model.importing.view import ConfigView
 
 _COHERE_NORM: Final = {"kind": "layernorm", "placement": "parallel"}
@@ -110,6 +118,24 @@ def gpt_neox(config: ConfigView) -> Spec:
     return uniform(base, block, network, norm={**LAYERNORM, "placement": placement})
 
 
+def gpt_neox_japanese(config: ConfigView) -> Spec:
+    """GPT-NeoX Japanese: norms in turn, and one bias alone, on the last layer's attention."""
+    config.ignore("rotary_emb_base")  # a theta
+    base = frame(config, tied=True, context=2048)
+    block = classic_heads(config, "num_attention_heads", base)
+    block = _rotated(config, block, config.number("rotary_pct", 1.0))
+    network = {
+        "kind": "mlp",
+        "intermediate_size": config.count("intermediate_multiple_size", 4) * base["hidden_size"],
+        "hidden_act": activation(config, default="gelu"),
+        "gated": False,
+    }
+    blocks = {"attention": block, "last": {**block, "o_proj_bias": True}, "mlp": network}
+    depth = base["num_hidden_layers"]
+    layers = [("last" if index == depth - 1 else "attention", "mlp") for index in range(depth)]
+    return {**base, "norm": dict(LAYERNORM), **stack(blocks, layers)}
+
+
 def stablelm(config: ConfigView) -> Spec:
     """StableLM: its parallel form has one norm; heads may have norms of their own."""
     refuse_switches(config, "attention_bias", "mlp_bias")
@@ -182,6 +208,7 @@ READERS = {
     "Cohere2ForCausalLM": cohere2,
     "PhiForCausalLM": phi,
     "GPTNeoXForCausalLM": gpt_neox,
+    "GPTNeoXJapaneseForCausalLM": gpt_neox_japanese,
     "StableLmForCausalLM": stablelm,
     "GPTJForCausalLM": gptj,
     "CodeGenForCausalLM": gptj,
@@ -192,6 +219,7 @@ MODEL_TYPES = {
     "cohere2": "Cohere2ForCausalLM",
     "phi": "PhiForCausalLM",
     "gpt_neox": "GPTNeoXForCausalLM",
+    "gpt_neox_japanese": "GPTNeoXJapaneseForCausalLM",
     "stablelm": "StableLmForCausalLM",
     "gptj": "GPTJForCausalLM",
     "codegen": "CodeGenForCausalLM",

@@ -3,7 +3,7 @@
 from typing import Final
 
 from llmplan.model.importing.families.moe import all_sparse, decoder
-from llmplan.model.importing.parts import Spec, activation, frame, head_dim, rotary_dim
+from llmplan.model.importing.parts import Spec, activation, frame, rotary_dim
 from llmplan.model.importing.sparse import (
     absent,
     dense,
@@ -110,12 +110,15 @@ def deepseek_experts(config: ConfigView) -> Spec:
 
 def glm4_moe(config: ConfigView) -> Spec:
     """GLM-4.5 to 4.7; the MTP layer stores its own embedding and head."""
-    width = head_dim(config)
+    # the class rounds the width over the heads down where it does not come out even
+    derived = config.count("hidden_size") // config.count("num_attention_heads")
+    width = config.count("head_dim", derived)
     config.require("topk_method", "noaux_tc", None)
     blocks = {
         "attention": grouped_query(
             config,
             bias=config.flag("attention_bias", False),
+            head=width,
             o_proj_bias=False,
             qk_norm="head" if config.flag("use_qk_norm", False) else "none",
             rotary_dim=rotary_dim(config, width, 0.5),
@@ -156,7 +159,7 @@ def hy_v3(config: ConfigView) -> Spec:
         "dense": dense(config),
         "moe": experts(
             config,
-            n_shared_experts=shared(config, "num_shared_experts", 1),
+            n_shared_experts=config.count("num_shared_experts", 1),
             e_score_correction_bias=True,
         ),
     }

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from llmplan.dtypes import divide_exactly
+from llmplan.errors import DocumentError
 from llmplan.model.importing.parts import Spec, activation, same_layers, without_defaults
 from llmplan.model.importing.view import ConfigView
 
@@ -15,10 +16,13 @@ def encoder(config: ConfigView, *, layers: str, heads: str, gated: bool, **more:
     """Equal encoder layers; ``layers`` and ``heads`` are the keys of depth and heads.
 
     ``more`` holds what the spec says of the tower besides; ``bias`` stands for all its matrices,
-    ``act`` is the class's own activation.
+    ``act`` is the class's own activation. ``width`` and ``inner`` are the tower's widths where
+    the config names them otherwise.
     """
     has_bias, act = more.pop("bias"), more.pop("act", "gelu")
-    width, count = config.count("hidden_size"), config.count(layers)
+    width = more.pop("width", None) or config.count("hidden_size")
+    inner = more.pop("inner", None) or config.count("intermediate_size")
+    count = config.count(layers)
     attention = {
         "kind": "attention",
         **_equal_heads(config, width, heads),
@@ -28,7 +32,7 @@ def encoder(config: ConfigView, *, layers: str, heads: str, gated: bool, **more:
     }
     network = {
         "kind": "mlp",
-        "intermediate_size": config.count("intermediate_size"),
+        "intermediate_size": inner,
         "hidden_act": activation(config, default=act),
         "gated": gated,
         "mlp_bias": has_bias,
@@ -53,14 +57,115 @@ def _equal_heads(config: ConfigView, width: int, key: str) -> Spec:
 
 
 def siglip(config: ConfigView) -> Spec:
-    """SigLIP without its pooling head, as Gemma 3 has it."""
-    config.require("vision_use_head", False, default=True)
+    """SigLIP, with its pooling head unless that is off."""
     image, patch = config.count("image_size"), config.count("patch_size")
+    config.ignore("projection_dim", "vocab_size")  # of a text tower that is not there
+    head = {"pooling_head": True} if config.flag("vision_use_head", True) else {}
     return encoder(
         config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
         image_size=image, patch_size=patch, num_channels=config.count("num_channels", 3),
         patch_bias=True, num_positions=(image // patch) ** 2, post_norm=True, norm=LAYERNORM,
+        **head,
     )  # fmt: skip
+
+
+def siglip2(config: ConfigView) -> Spec:
+    """SigLIP 2, which takes images of any shape: so many patches have a position."""
+    head = {"pooling_head": True} if config.flag("vision_use_head", True) else {}
+    return encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
+        patch_size=config.count("patch_size"), num_channels=config.count("num_channels", 3),
+        patch_bias=True, num_positions=config.count("num_patches"), post_norm=True,
+        norm=LAYERNORM, **head,
+    )  # fmt: skip
+
+
+def idefics3(config: ConfigView) -> Spec:
+    """The tower of Idefics 3 and SmolVLM: SigLIP without a head, for images of any shape."""
+    image, patch = config.count("image_size"), config.count("patch_size")
+    config.ignore("size", "max_image_size", "use_base_siglip", "tie_word_embeddings")  # of images
+    return encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
+        image_size=image // patch * patch, patch_size=patch,
+        num_channels=config.count("num_channels", 3), patch_bias=True,
+        num_positions=(image // patch) ** 2, post_norm=True, norm=LAYERNORM,
+    )  # fmt: skip
+
+
+def clip(config: ConfigView) -> Spec:
+    """CLIP: a class token, and norms before and after the layers."""
+    image, patch = config.count("image_size"), config.count("patch_size")
+    config.ignore("projection_dim", "vocab_size")  # of a text tower that is not there
+    return encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
+        image_size=image, patch_size=patch, num_channels=config.count("num_channels", 3),
+        patch_bias=False, num_positions=(image // patch) ** 2 + 1, class_embedding=True,
+        pre_norm=True, post_norm=True, norm=LAYERNORM,
+    )  # fmt: skip
+
+
+def internvl(config: ConfigView) -> Spec:
+    """InternViT: layer scales, and norms of queries and keys where they are on."""
+    config.require("use_mask_token", False, default=False)
+    config.require("use_absolute_position_embeddings", True, default=True)
+    config.require("layer_scale_init_value", 0.1, 0.0, 1.0, default=0.1)  # as it is learned from
+    config.ignore("projection_dropout")
+    image, patch = _side(config, "image_size"), _side(config, "patch_size")
+    kind = config.text("norm_type", "layer_norm")
+    if kind not in ("layer_norm", "rms_norm"):
+        raise config.refusal("norm_type", f"'{kind}' is no norm that can be read")
+    if kind == "rms_norm":
+        config.require("use_mean_pooling", True, default=True)  # the last norm is of another kind
+    tower = encoder(
+        config, layers="num_hidden_layers", heads="num_attention_heads", gated=False, bias=True,
+        image_size=image, patch_size=patch, num_channels=config.count("num_channels", 3),
+        patch_bias=True, num_positions=(image // patch) ** 2 + 1, class_embedding=True,
+        post_norm=not config.flag("use_mean_pooling", True),
+        norm=LAYERNORM if kind == "layer_norm" else RMSNORM,
+    )  # fmt: skip
+    scale = {"output_scale": "channel"}
+    attention = {**tower["blocks"]["attention"], **scale}
+    attention["attention_bias"] = config.flag("attention_bias", False)
+    attention["qk_norm"] = "full" if config.flag("use_qk_norm", False) else "none"
+    network = {**tower["blocks"]["mlp"], **scale}
+    return {**tower, "blocks": {"attention": without_defaults(attention), "mlp": network}}
+
+
+def _side(config: ConfigView, key: str) -> int:
+    """Pixels a side, stated once or for both sides."""
+    try:
+        return config.count(key)
+    except DocumentError:
+        sides = config.counts(key)
+    if len(set(sides)) != 1 or not all(sides):
+        raise config.refusal(key, "differs between the sides")
+    return sides[0]
+
+
+def qwen2_vl(config: ConfigView) -> Spec:
+    """The tower of Qwen2-VL, whose ``hidden_size`` is the width that it gives."""
+    config.require("in_chans", PIXEL_CHANNELS, None)
+    config.require("spatial_patch_size", config.count("patch_size"), None)
+    width, ratio = config.count("embed_dim"), config.number("mlp_ratio", 4)
+    return encoder(
+        config, layers="depth", heads="num_heads", gated=False, bias=True, width=width,
+        inner=int(width * ratio), **_qwen_patches(config), patch_bias=False, num_positions=0,
+        norm=LAYERNORM, act="quick_gelu",
+    )  # fmt: skip
+
+
+def glm4v(config: ConfigView) -> Spec:
+    """The tower of GLM-4.1V: gated networks as wide as what it gives, a grid of positions."""
+    image, patch = config.count("image_size"), config.count("patch_size")
+    tower = encoder(
+        config, layers="depth", heads="num_heads", gated=True, bias=False,
+        inner=config.count("out_hidden_size"), image_size=image, **_qwen_patches(config),
+        patch_bias=True, num_positions=(image // patch) ** 2, pre_norm=True, post_norm=True,
+        norm=RMSNORM, act="silu",
+    )  # fmt: skip
+    if config.flag("attention_bias", False):
+        tower["blocks"]["attention"]["attention_bias"] = True
+    return tower
 
 
 def pixtral(config: ConfigView, act: str = "gelu") -> Spec:
@@ -156,6 +261,16 @@ def norm(width: int, *, layer: bool = False) -> Spec:
     """One norm of a projector: RMSNorm, or LayerNorm with a bias."""
     item: Spec = {"kind": "norm", "width": width}
     return {**item, "norm": "layernorm", "bias": True} if layer else item
+
+
+def gate(width: int) -> Spec:
+    """The product of two halves of a projector's matrix."""
+    return {"kind": "gate", "width": width}
+
+
+def vectors(count: int, width: int) -> Spec:
+    """Learned vectors of a projector."""
+    return {"kind": "vectors", "count": count, "width": width}
 
 
 def two_layer_merger(width: int, merged: int, out: int, *, before: bool, layer: bool) -> list[Spec]:
