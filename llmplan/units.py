@@ -4,6 +4,7 @@ Core values are SI base units (bytes, seconds, FLOPs, watts); scaling happens he
 """
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -117,3 +118,14 @@ def format_tokens(tokens: int) -> str:
     if tokens >= MIB:
         return f"{tokens // MIB}M" if tokens % MIB == 0 else f"{tokens:,}"
     return f"{tokens // KIB}k" if tokens >= KIB and tokens % KIB == 0 else f"{tokens:,}"
+
+
+def format_runs(numbers: Iterable[int]) -> str:
+    """Numbers in order for a reader, neighbours as runs: ``0-2,5``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in found)

@@ -4,6 +4,7 @@ from llmplan.analyze.explain import Explained
 from llmplan.analyze.fit import Deployment
 from llmplan.analyze.memory import Load, ModelMemory
 from llmplan.analyze.state import RequestState
+from llmplan.engines.base import Held
 from llmplan.hardware.device import Device
 from llmplan.units import format_gib
 
@@ -58,48 +59,66 @@ def _grown(context: int, tokens: int, width: int) -> tuple[str, str]:
 
 
 def explained_deployment(deployment: Deployment, device: Device) -> tuple[Explained, ...]:
-    """How the figures of each GPU follow from the device, the rank's share and the reserve."""
-    gpu, load = deployment.gpu, deployment.load
-    reserve, replicas = gpu.reserve, deployment.layout.replicas
-    kept = (gpu.weights_bytes, reserve.activations_bytes, reserve.non_torch_bytes)
-    per_request = gpu.state.bytes_at(load.context)
+    """How the figures of each GPU follow from the device, the rank's share and the engine."""
+    load, replicas = deployment.load, deployment.arrangement.replicas
+    serving = deployment.serving
+    worst = serving.worst
+    held, settings, title = worst.plan.held, worst.plan.settings, serving.profile.title
+    capacity = serving.gpu.capacity_bytes
+    terms = (
+        ("weights_bytes", held.weights),
+        ("activations_bytes", held.activations),
+        ("non_torch_bytes", held.non_torch),
+        ("graphs_bytes", held.graphs),
+    )
+    per_request = deployment.request_bytes(load.context)
+    copies = replicas * serving.layout.dp
     return (
         Explained(
             "per_gpu.capacity_bytes",
             "what the driver gives a process",
             device.capacity_provenance.value,
-            _bytes(gpu.capacity_bytes),
+            _bytes(capacity),
             f"{device.slug}: {device.capacity_source}",
         ),
         Explained(
             "per_gpu.budget_bytes",
-            "capacity x utilization",
-            f"{gpu.capacity_bytes:,} x {reserve.utilization_frac:g}",
-            _bytes(gpu.budget_bytes),
-            "generic engine reserve",
+            "memory share x what it is taken of",
+            f"{settings.memory_frac:g}" if settings.memory_frac else "all of the device",
+            _bytes(held.budget_bytes),
+            title,
         ),
-        Explained(
-            "per_gpu.weights_bytes",
-            "sum over the tensors of one rank, copies included",
-            f"layout {deployment.layout}",
-            _bytes(gpu.weights_bytes),
-            "the spec",
+        *(
+            Explained(
+                f"per_gpu.{name}",
+                term.note,
+                f"layout {deployment.arrangement}",
+                _bytes(term.bytes),
+                f"{title}, {term.provenance.value}",
+            )
+            for name, term in terms
         ),
         Explained(
             "per_gpu.kv_available_bytes",
-            "budget - weights - activations - non_torch",
-            " - ".join(f"{size:,}" for size in (gpu.budget_bytes, *kept)),
-            _bytes(gpu.kv_available_bytes),
-            reserve.note,
+            held.pool_note,
+            " - ".join(f"{size:,}" for size in (held.budget_bytes, *_kept(held))),
+            _bytes(held.pool_bytes),
+            title,
         ),
         Explained(
             "max_concurrency",
-            "copies x whole(kv_available / state of one request on a rank)",
-            f"{replicas} x whole({gpu.kv_available_bytes:,} / {per_request:,})",
+            "copies x whole(kv_available / what one request takes of it)",
+            f"{copies} x whole({held.pool_bytes:,} / {per_request:,})",
             f"{deployment.max_concurrency:,} requests of {load.context:,} tokens",
-            "the lines above",
+            worst.plan.cache.unit,
         ),
     )
+
+
+def _kept(held: Held) -> tuple[int, ...]:
+    """What comes out of the budget before the pool."""
+    kept = (held.weights.bytes, held.activations.bytes, held.non_torch.bytes)
+    return (*kept, held.graphs.bytes) if held.graphs_in_budget else kept
 
 
 def _bytes(size: int) -> str:

@@ -1,11 +1,16 @@
-"""Does it fit: layouts of a GPU group, the best of them, and the nearest changes that would fit."""
+"""Does it fit: arrangements of a model on a GPU group, the best of them, and why not the others."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
-from llmplan.analyze.memory import GENERIC_RESERVE, EngineReserve, GpuMemory, Load, gpu_memory
+from llmplan.analyze.arrange import Arrangement, Wanted, arrangements
+from llmplan.analyze.memory import Load, weights_bytes
+from llmplan.analyze.serving import Server, Serving
+from llmplan.analyze.starting import why_not
+from llmplan.engines.profile import Profile
+from llmplan.engines.settings import Settings
 from llmplan.errors import LayoutError
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.compiled import Model
@@ -22,92 +27,102 @@ class Binding(StrEnum):
     WEIGHTS = "weights"
     KV = "kv_cache"
     CONTEXT = "model_context"
+    GRAPHS = "graphs"
     LAYOUT = "layout"
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """``replicas`` copies of a model, each over ``tp`` GPUs, with ``idle`` GPUs left over."""
-
-    tp: int
-    replicas: int
-    idle: int = 0
-
-    def __str__(self) -> str:
-        copies = f"tp{self.tp}" if self.replicas == 1 else f"tp{self.tp} dp{self.replicas}"
-        return f"{copies} ({self.idle} idle)" if self.idle else copies
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Deployment:
-    """A model on a GPU group in one layout.
+    """A model on a GPU group in one arrangement.
 
     Attributes:
-        layout: How it is split.
-        gpu: Memory of each GPU.
+        arrangement: How it is split and how often it stands.
+        serving: One copy under the engine.
         load: What was asked for.
         context_limit: Longest context that the model is published for.
     """
 
-    layout: Layout
-    gpu: GpuMemory
+    arrangement: Arrangement
+    serving: Serving
     load: Load
     context_limit: int
 
     @property
-    def max_context(self) -> int:
-        """Longest context of a single request."""
-        return self.gpu.longest_context(self.context_limit)
+    def pool_bytes(self) -> int:
+        """Cache pool of the rank that ends first; negative where weights leave nothing."""
+        return self.serving.worst.plan.held.pool_bytes
 
     @property
+    def weights_bytes(self) -> int:
+        """Weights on that rank as the engine holds them."""
+        return self.serving.worst.plan.held.weights.bytes
+
+    def request_bytes(self, context: int) -> int:
+        """What one request takes of the pool."""
+        return self.serving.worst.plan.cache.request_bytes(context)
+
+    @cached_property
+    def max_context(self) -> int:
+        """Longest context of a single request."""
+        return self.serving.longest_context(self.context_limit)
+
+    @cached_property
     def max_concurrency(self) -> int:
         """Requests at the asked context, all replicas."""
         return self.concurrency_at(self.load.context) or 0
 
     @property
     def kv_tokens(self) -> int:
-        """Tokens held at the asked context, all replicas."""
-        return self.gpu.kv_tokens(self.load.context) * self.layout.replicas
+        """Tokens held in requests of the asked context, all replicas."""
+        need = self.request_bytes(self.load.context)
+        if self.pool_bytes <= 0 or not need:
+            return 0
+        copies = self.arrangement.replicas * self.serving.layout.dp
+        return self.pool_bytes * self.load.context // need * copies
 
     def concurrency_at(self, context: int) -> int | None:
         """Requests of ``context`` tokens, all replicas; None beyond the model's own limit."""
         if context > self.context_limit:
             return None
-        return self.gpu.concurrency(context) * self.layout.replicas
+        return self.serving.requests(context) * self.arrangement.replicas
 
-    @property
+    @cached_property
     def fits(self) -> bool:
-        """Whether the asked requests fit at the asked context.
+        """Whether the engine starts, and the asked requests fit at the asked context.
 
         Where requests keep nothing, as in a diffusion pipeline, the weights and reserve must.
         """
-        within = self.load.context <= self.context_limit
-        if not self.gpu.state.bytes_at(self.load.context):
-            return within and self.gpu.kv_available_bytes > 0
-        return within and self.max_concurrency >= self.load.batch
+        if self.load.context > self.context_limit or why_not(self.serving):
+            return False
+        if not self.request_bytes(self.load.context):
+            return True
+        return self.max_concurrency >= self.load.batch
 
     @property
     def binding(self) -> Binding:
         """The constraint that stops it; when it fits, the one that ends its context."""
-        if self.gpu.kv_available_bytes <= 0:
+        if self.pool_bytes <= 0:
             return Binding.WEIGHTS
         if self.load.context > self.context_limit:
             return Binding.CONTEXT
-        if not self.fits:
-            return Binding.KV
-        return Binding.CONTEXT if self.max_context == self.context_limit else Binding.KV
+        if self.fits:
+            return Binding.CONTEXT if self.max_context == self.context_limit else Binding.KV
+        stopped = why_not(self.serving) or ""
+        return Binding.GRAPHS if stopped.startswith("captured graphs") else Binding.KV
 
     @property
     def reason(self) -> str:
         """``binding`` in words, with the figures."""
-        gpu, load = self.gpu, self.load
+        held, load = self.serving.worst.plan.held, self.load
         match self.binding:
             case Binding.WEIGHTS:
-                need = gpu.budget_bytes - gpu.kv_available_bytes
+                need = held.budget_bytes - held.pool_bytes
                 return (
                     f"weights and reserve need {format_gib(need)} of the "
-                    f"{format_gib(gpu.budget_bytes)} that an engine may fill on each GPU"
+                    f"{format_gib(held.budget_bytes)} that an engine may fill on each GPU"
                 )
+            case Binding.GRAPHS:
+                return why_not(self.serving) or ""
             case Binding.CONTEXT if not self.fits:
                 limit = format_tokens(self.context_limit)
                 return f"the model is published for {limit} tokens a request"
@@ -115,27 +130,12 @@ class Deployment:
                 return "the whole published context fits"
             case _ if self.fits:
                 return f"the cache ends one request at {format_tokens(self.max_context)} tokens"
-        per_request = format_gib(gpu.state.bytes_at(load.context))
+        per_request = format_gib(self.request_bytes(load.context))
         return (
             f"a request of {format_tokens(load.context)} tokens needs {per_request} a GPU, "
-            f"{format_gib(gpu.kv_available_bytes)} are free: {self.max_concurrency} of "
+            f"{format_gib(self.pool_bytes)} are free: {self.max_concurrency} of "
             f"{load.batch} requests fit"
         )
-
-
-def legal_layouts(group: GpuGroup) -> Iterator[Layout]:
-    """Tensor-parallel sizes to look at, with as many copies as the group has room for.
-
-    Inside a node: powers of two and the divisors of a node's GPUs, where some may stay idle. Beyond
-    one node: whole nodes only.
-    """
-    for tp in range(1, group.per_node + 1):
-        if group.per_node % tp == 0 or tp & (tp - 1) == 0:
-            copies = group.per_node // tp * group.nodes
-            yield Layout(tp, copies, group.count - copies * tp)
-    for nodes in range(2, group.nodes + 1):
-        if group.nodes % nodes == 0:
-            yield Layout(nodes * group.per_node, group.nodes // nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,10 @@ class Question:
         states: Formats of what requests keep.
         group: The GPUs.
         load: Requests and context.
-        tp: Tensor-parallel sizes to look at; empty for every legal one.
-        reserve: What the engine keeps back.
+        wanted: What was asked of the layout.
+        profile: The engine.
+        settings: How it is started.
+        best_only: Arrangements whose weights cannot fit may be left out beside larger ones.
     """
 
     model: Model
@@ -157,21 +159,23 @@ class Question:
     states: StateFormats
     group: GpuGroup
     load: Load
-    tp: tuple[int, ...] = ()
-    reserve: EngineReserve = GENERIC_RESERVE
+    wanted: Wanted
+    profile: Profile
+    settings: Settings
+    best_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A layout that the model does not split into."""
+    """An arrangement that the model does not split into."""
 
-    layout: Layout
+    arrangement: Arrangement
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Deployments of a question, best first, and why other layouts are refused."""
+    """Deployments of a question, best first, and why other arrangements are refused."""
 
     question: Question
     deployments: tuple[Deployment, ...]
@@ -179,7 +183,7 @@ class Answer:
 
     @property
     def best(self) -> Deployment | None:
-        """The best deployment; None where no layout is legal."""
+        """The best deployment; None where no arrangement is legal."""
         return self.deployments[0] if self.deployments else None
 
     @property
@@ -189,28 +193,38 @@ class Answer:
 
 
 def answer(question: Question) -> Answer:
-    """A deployment for each legal layout, best first, and the reasons against the others."""
+    """A deployment for each legal arrangement, best first, and the reasons against the others."""
     model = lowered(question.model, question.weights, question.states)
+    group, profile = question.group, question.profile
+    settings = question.settings.over(Settings(max_model_len=question.load.context))
     good: list[Deployment] = []
     refused: list[Refusal] = []
-    for layout in legal_layouts(question.group):
-        if question.tp and layout.tp not in question.tp:
-            continue
+    served: dict[object, Serving] = {}
+    server = Server(model, group.device, profile, settings)
+    whole = weights_bytes(model) if question.best_only else 0
+    found = arrangements(model, group, question.wanted, profile.engine)
+    for arrangement in sorted(found, key=lambda each: -each.layout.gpus):
+        layout = arrangement.layout
+        if good and whole > layout.gpus * group.device.capacity_bytes:
+            break
         try:
-            gpu = gpu_memory(model, question.group.device, layout.tp, question.reserve)
+            if layout not in served:
+                served[layout] = server.serve(layout)
         except LayoutError as error:
-            refused.append(Refusal(layout, str(error)))
+            refused.append(Refusal(arrangement, str(error)))
             continue
-        good.append(Deployment(layout, gpu, question.load, model.context_length))
+        good.append(Deployment(arrangement, served[layout], question.load, model.context_length))
     return Answer(question, tuple(sorted(good, key=_rank, reverse=True)), tuple(refused))
 
 
-def _rank(deployment: Deployment) -> tuple[bool, int, int, int, int]:
-    """Fits, then most requests, longest context, most memory left for state, least tp."""
+def _rank(deployment: Deployment) -> tuple[bool, int, int, int, int, int]:
+    """Fits, then most requests, longest context, most memory for state, least stages and tp."""
+    layout = deployment.arrangement.layout
     return (
         deployment.fits,
         deployment.max_concurrency,
         deployment.max_context,
-        deployment.gpu.kv_available_bytes,
-        -deployment.layout.tp,
+        deployment.pool_bytes,
+        -layout.pp,
+        -layout.tp,
     )

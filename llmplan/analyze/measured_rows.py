@@ -110,7 +110,8 @@ def asked_by(row: Row) -> Asked:
         # the row states the format; the name alone may have said another
         published = load_model(published.identity.name)
     served = published.served(mtp=mtp, vision=not settings.language_model_only)
-    model, group = _lowered(served, weights, _states(row), layout)
+    states = _states(row, engine, published)
+    model, group = _lowered(served, weights, states, layout)
     remarks = tuple(text for text in (remark, group) if text)
     return Asked(
         row, model, device, layout, engine, settings, _assumed(row, engine, settings), remarks
@@ -236,15 +237,18 @@ def _is_low_bit(model: Model) -> bool:
     return any(roles.get(role, 16) < 16 for role in LINEAR_ROLES)
 
 
-def _states(row: Row) -> StateFormats:
+def _states(row: Row, engine: Profile, model: Model) -> StateFormats:
     said = row.get("kv_dtype", "")
     words = kv_words(said)
+    is_compressed = any(s.tokens_per_entry > 1 for o, _ in model.decoder.counted for s in o.states)
+    if is_compressed and engine.engine in (EngineName.VLLM, EngineName.SGLANG):
+        words = "fp8"
     if words is None:
         raise Skipped(f"KV format '{said}' is not known")
     kv = state_format_named(words)
     indexer = state_format_named("fp8_indexer" if kv.bits <= 9 else "bf16")
     recurrent = state_format_named("fp16" if "fp16 SSM" in row.get("notes", "") else "fp32")
-    return StateFormats(kv, recurrent, indexer)
+    return StateFormats(kv, recurrent, indexer, state_format_named("bf16"))
 
 
 def _lowered(model: Model, weights: str, states: StateFormats, layout: Layout) -> tuple[Model, str]:

@@ -1,26 +1,21 @@
 """A model served by an engine on GPUs: what each rank holds, and what the worst of them allows."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from llmplan.analyze.loaded import EXPANDED_HEAD, added_by_loading, expands_latents
-from llmplan.analyze.memory import weights_bytes
-from llmplan.dtypes import bytes_for
+from llmplan.analyze.loaded import added_by_loading, expands_latents
+from llmplan.analyze.rank_facts import RankReader, gpu_facts, largest_tensor_bytes
 from llmplan.engines.base import Plan
-from llmplan.engines.facts import GpuFacts, LayerCache, RankFacts
+from llmplan.engines.facts import GpuFacts, RankFacts
 from llmplan.engines.policy import engine_plan
 from llmplan.engines.profile import Profile
-from llmplan.engines.settings import Settings
-from llmplan.hardware.catalogue import default_node
-from llmplan.hardware.device import Device, Topology
-from llmplan.model.compiled import Component, Model, Part
-from llmplan.ops.base import Operator, StateKind
-from llmplan.ops.embedding import Embedding, TiedHead
-from llmplan.ops.latent import LatentAttention
-from llmplan.ops.linear import Linear, Split
-from llmplan.ops.moe import Experts
-from llmplan.ops.precision import Role
+from llmplan.engines.settings import EngineName, Settings
+from llmplan.errors import LayoutError
+from llmplan.hardware.device import Device
+from llmplan.model.compiled import Model
 from llmplan.parallel.layout import Layout
-from llmplan.parallel.rank import Rank, stage_ranks
+from llmplan.parallel.rank import Rank, Splits
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class Serving:
     profile: Profile
     ranks: tuple[ServedRank, ...]
 
-    @property
+    @cached_property
     def worst(self) -> ServedRank:
         """The rank that holds the fewest requests: the scheduler goes by it."""
         length = self.length
@@ -112,148 +107,53 @@ def serving(
     Raises:
         LayoutError: The split is not legal.
     """
-    multiple = int(profile.number("vocabulary_multiple")) if _pads(profile) else 1
-    gpu = gpu_facts(device)
-    ranks = []
-    for rank in stage_ranks(model, layout, vocabulary_multiple=multiple):
-        facts = rank_facts(rank, layout, model, expands_latents=expands_latents(profile))
-        added = added_by_loading(rank.model, layout, profile, gpu)
-        facts = replace(facts, weights_bytes=facts.weights_bytes + added)
-        ranks.append(ServedRank(rank, facts, engine_plan(profile, settings, facts, gpu)))
-    return Serving(model, layout, gpu, profile, tuple(ranks))
+    return Server(model, device, profile, settings).serve(layout)
 
 
-def _pads(profile: Profile) -> bool:
-    return "vocabulary_multiple" in profile.terms
+@dataclass
+class Server:
+    """A model on one kind of GPU under one engine, served in several layouts.
 
-
-def gpu_facts(device: Device) -> GpuFacts:
-    """What an engine needs to know of a device."""
-    major, _, minor = (device.compute_capability or "").partition(".")
-    capability = (int(major), int(minor or 0)) if major.isdigit() else None
-    return GpuFacts(
-        device.capacity_bytes,
-        device.slug,
-        device.vendor,
-        capability,
-        device.memory_type.startswith("LPDDR"),
-        _is_switched(device),
-    )
-
-
-def _is_switched(device: Device) -> bool:
-    """Whether its usual node joins GPUs over a switch or a full mesh."""
-    node = default_node(device)
-    return bool(node and node.topology in (Topology.SWITCHED, Topology.FULL_MESH))
-
-
-def rank_facts(
-    rank: Rank, layout: Layout, whole: Model, *, expands_latents: bool = False
-) -> RankFacts:
-    """What an engine needs to know of a rank."""
-    decoder = rank.model.decoder
-    hidden = _hidden_size(whole.decoder)
-    width = _activation_bytes(whole.decoder)
-    dense = max(
-        (_live_width(layer.operators, hidden) for layer, _ in decoder.distinct_layers), default=0
-    )
-    experts = max((_expert_width(o) for o, _ in decoder.counted), default=0)
-    vocabulary = _vocabulary(whole.decoder) if rank.is_last else 0
-    return RankFacts(
-        weights_bytes=weights_bytes(rank.model),
-        dense_token_bytes=int(dense * width),
-        expert_token_bytes=int(experts * width),
-        hidden_token_bytes=int(hidden * width),
-        vocab_size=vocabulary,
-        logit_bytes=int(width),
-        input_table_bytes=sum(
-            o.weights_bytes for o, _ in decoder.counted if isinstance(o, Embedding)
-        ),
-        largest_tensor_bytes=max(
-            (o.weight_bytes(w) for o, _ in decoder.counted for w in o.weights), default=0
-        ),
-        num_layers=rank.num_layers,
-        caches=layer_caches(rank.model, expands_latents=expands_latents),
-        has_vision=bool(rank.model.parts(Part.VISION)),
-        tp=layout.tp,
-        pp=layout.pp,
-        cache_ways=layout.cache_ways,
-        ranks=layout.gpus,
-    )
-
-
-def layer_caches(
-    model: Model, *, expands_latents: bool = False
-) -> tuple[tuple[LayerCache, int], ...]:
-    """What each layer keeps of a request, with how many layers keep that; MTP modules too.
-
-    Old releases kept every head's keys and values where models have latents.
+    Raises:
+        LayoutError: The engine does not serve such models.
     """
-    counts: dict[LayerCache, int] = {}
-    for component in model.components:
-        for layer, repeats in component.distinct_layers:
-            cache = _layer_cache(layer.operators, expands_latents=expands_latents)
-            if cache != LayerCache():
-                counts[cache] = counts.get(cache, 0) + repeats
-    return tuple(counts.items())
 
+    model: Model
+    device: Device
+    profile: Profile
+    settings: Settings
 
-def _layer_cache(operators: tuple[Operator, ...], *, expands_latents: bool) -> LayerCache:
-    entries: dict[int, int] = {}
-    window = window_bytes = fixed = 0
-    for operator in operators:
-        if expands_latents and isinstance(operator, LatentAttention):
-            elements = 2 * operator.num_attention_heads * EXPANDED_HEAD
-            entries[1] = entries.get(1, 0) + bytes_for((elements,), operator.precision.kv)
-    skips = LatentAttention if expands_latents else ()
-    for state in (s for o in operators if not isinstance(o, skips) for s in o.states):
-        if state.is_fixed:
-            fixed += state.width_bytes
-        elif state.kind is StateKind.WINDOW:
-            window = max(window, state.window)
-            window_bytes += state.width_bytes
-        else:
-            entries[state.tokens_per_entry] = (
-                entries.get(state.tokens_per_entry, 0) + state.width_bytes
-            )
-    return LayerCache(tuple(sorted(entries.items())), window, window_bytes, fixed)
+    def __post_init__(self) -> None:
+        profile = self.profile
+        if self.model.diffusion and profile.engine is not EngineName.GENERIC:
+            raise LayoutError(f"{profile.title} serves no diffusion pipelines: --engine generic.")
+        pads = "vocabulary_multiple" in profile.terms
+        self._splits = Splits(self.model, int(profile.number("vocabulary_multiple")) if pads else 1)
+        self._gpu = gpu_facts(self.device)
+        self._reader = RankReader(self.model, expands_latents(profile))
 
+    def serve(self, layout: Layout) -> Serving:
+        """One copy in a layout.
 
-def _live_width(operators: tuple[Operator, ...], hidden: int) -> int:
-    """Elements a token that a layer holds at its peak: gate and up, their product, four streams."""
-    widths = [
-        o.out_features
-        for o in operators
-        if isinstance(o, Linear)
-        and o.role in (Role.FFN, Role.SHARED_EXPERTS)
-        and o.split is Split.COLUMN
-    ]
-    paired = sum(widths)
-    product = max(widths, default=0)
-    return paired + product + 4 * hidden
+        Stages of equal layers hold the same, so each is planned once.
 
+        Raises:
+            LayoutError: The split is not legal.
+        """
+        planned: dict[object, tuple[RankFacts, Plan]] = {}
+        ranks = []
+        for rank in self._splits.ranks(layout):
+            layers = frozenset(Counter(map(id, rank.model.decoder.layers)).items())
+            key = (layers, rank.is_first, rank.is_last)
+            if key not in planned:
+                planned[key] = self._planned(rank, layout)
+            ranks.append(ServedRank(rank, *planned[key]))
+        return Serving(self.model, layout, self._gpu, self.profile, tuple(ranks))
 
-def _expert_width(operator: Operator) -> int:
-    """Elements a token of the workspace of routed experts: first product or result, and second."""
-    if not isinstance(operator, Experts):
-        return 0
-    first = (2 if operator.is_gated else 1) * operator.moe_intermediate_size
-    each = max(first, operator.hidden_size) + operator.moe_intermediate_size
-    return operator.num_experts_per_tok * each
-
-
-def _hidden_size(decoder: Component) -> int:
-    return next(o.hidden_size for o in decoder.before if isinstance(o, Embedding))
-
-
-def _activation_bytes(decoder: Component) -> float:
-    return next(o.activation_width_bytes for o in decoder.before if isinstance(o, Embedding))
-
-
-def _vocabulary(decoder: Component) -> int:
-    for operator in decoder.after:
-        if isinstance(operator, TiedHead):
-            return operator.vocab_size
-        if isinstance(operator, Linear) and operator.role is Role.HEAD:
-            return operator.out_features
-    return 0
+    def _planned(self, rank: Rank, layout: Layout) -> tuple[RankFacts, Plan]:
+        facts = self._reader.facts(rank, layout)
+        added = added_by_loading(rank.model, layout, self.profile, self._gpu)
+        if self.settings.cpu_offload_bytes:
+            facts = replace(facts, largest_tensor_bytes=largest_tensor_bytes(rank.model))
+        facts = replace(facts, weights_bytes=facts.weights_bytes + added)
+        return facts, engine_plan(self.profile, self.settings, facts, self._gpu)

@@ -4,21 +4,24 @@ from llmplan.analyze.serving import Serving
 from llmplan.engines.settings import EngineName
 
 
-def starts(serving: Serving) -> bool:
+def starts(serving: Serving, devices: int = 1) -> bool:
     """Whether the engine would start.
 
     vLLM wants room for one request of the full length, and graphs must fit in what utilisation
     leaves over. SGLang and TensorRT-LLM want any pool at all. llama.cpp wants everything placed.
     """
-    return why_not(serving) is None
+    return why_not(serving, devices) is None
 
 
-def why_not(serving: Serving) -> str | None:
-    """What stops the start; None where nothing does."""
+def why_not(serving: Serving, devices: int = 1) -> str | None:
+    """What stops the start; None where nothing does.
+
+    llama.cpp may spread the layers over ``devices`` GPUs.
+    """
     held = serving.worst.plan.held
     if serving.profile.engine is EngineName.LLAMACPP:
         need = held.weights.bytes + held.activations.bytes + held.non_torch.bytes + held.pool_bytes
-        room = serving.gpu.capacity_bytes
+        room = serving.gpu.capacity_bytes * devices
         return (
             "weights, cache and compute buffer need more than the device has"
             if need > room

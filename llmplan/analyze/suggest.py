@@ -4,15 +4,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from llmplan.analyze.arrange import Wanted
 from llmplan.analyze.fit import Answer, Binding, Question, answer
 from llmplan.dtypes import state_format_named
+from llmplan.engines.settings import EngineName
 from llmplan.hardware.device import GpuGroup
+from llmplan.parallel.layout import Layout
 from llmplan.units import format_tokens
 
 MOST: Final = 5
 """Suggestions shown."""
 MOST_NODES: Final = 16
 """Nodes that a suggestion may ask for."""
+FRACTIONS: Final = (0.92, 0.95)
+"""Shares of a GPU to try; beyond these, steps run out of memory after the start."""
 WEIGHT_STEPS: Final = ("fp8", "int4")
 """Weight formats to try, least harmful first."""
 
@@ -45,9 +50,18 @@ def _tried(asked: Question, change: Change) -> Suggestion:
     """A change with its answer; where it lets go of a ``--tp``, its option says the new one."""
     words, option, question = change
     found = answer(question)
-    if asked.tp and not question.tp and found.best:
-        option = f"{option} --tp {found.best.layout.tp}".strip()
+    if not asked.wanted.is_open and question.wanted.is_open and found.best:
+        option = f"{option} {options_of(found.best.arrangement.layout)}".strip()
     return Suggestion(words, option, found)
+
+
+def options_of(layout: Layout) -> str:
+    """A layout as options."""
+    words = [f"--tp {layout.tp}"]
+    words += [f"--pp {layout.pp}"] if layout.pp > 1 else []
+    words += [f"--dp {layout.dp}"] if layout.dp > 1 else []
+    words += ["--ep"] if layout.ep else []
+    return " ".join(words)
 
 
 def _changes(failed: Answer) -> Iterator[Change]:
@@ -58,8 +72,9 @@ def _changes(failed: Answer) -> Iterator[Change]:
     if failed.best and failed.best.binding is Binding.CONTEXT:
         yield from _context_change(question, failed.best.context_limit)
         return
-    if question.tp:
-        yield "another split", "", replace(question, tp=())
+    if not question.wanted.is_open:
+        yield "another split", "", replace(question, wanted=_open(question))
+    yield from _engine_changes(failed)
     if failed.best and failed.best.binding is Binding.KV:
         yield from _smaller_load(failed)
     yield from _weight_changes(question)
@@ -92,9 +107,31 @@ def _weight_changes(question: Question) -> Iterator[Change]:
         yield f"linear weights in {name}", f"--dtype {name}", replace(question, weights=name)
 
 
+def _open(question: Question) -> Wanted:
+    return Wanted(every=question.wanted.every)
+
+
+def _engine_changes(failed: Answer) -> Iterator[Change]:
+    """More of the GPU, where graphs and requests leave room for it; no graphs at all."""
+    question, best = failed.question, failed.best
+    if not best or question.profile.engine is EngineName.LLAMACPP:
+        return
+    frac = best.serving.worst.plan.settings.memory_frac or 0.0
+    for more in FRACTIONS:
+        if more > frac:
+            settings = question.settings.with_values({"memory_frac": more})
+            option = f"--gpu-memory-utilization {more:g}"
+            yield "more of each GPU", option, replace(question, settings=settings)
+            break
+    if best.binding is Binding.GRAPHS:
+        settings = question.settings.with_values({"enforce_eager": True})
+        yield "no captured graphs", "--enforce-eager", replace(question, settings=settings)
+
+
 def _larger_groups(question: Question) -> Iterator[Change]:
     for group in _larger(question.group):
-        yield "more GPUs", f"--gpus {group}", replace(question, group=group, tp=())
+        opened = replace(question, group=group, wanted=_open(question))
+        yield "more GPUs", f"--gpus {group}", opened
 
 
 def _larger(group: GpuGroup) -> Iterator[GpuGroup]:

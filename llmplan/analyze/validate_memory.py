@@ -174,7 +174,7 @@ def _predicted(metric: str, asked: Asked, serving: Serving) -> float:
         if failed_after_start(asked.row):
             raise Skipped("failed after start-up")
         _whole_model_on_gpus(asked, serving)
-        return float(starts(serving))
+        return float(starts(serving, _devices(asked)))
     sizes = {
         "kv_bytes": held.pool_bytes,
         "kv_tokens": serving.printed_tokens,

@@ -2,7 +2,7 @@
 
 import typer
 
-from llmplan.cli import options
+from llmplan.cli import options, serving_options
 from llmplan.cli.options import OutputFormat
 from llmplan.cli.output import Target, show
 
@@ -11,15 +11,31 @@ def fit(
     gpus: options.RequiredGpus,
     model: options.OptionalModel = None,
     dtype: options.Dtype = "native",
-    kv_dtype: options.KvDtype = "bf16",
-    state_dtype: options.StateDtype = "bf16",
-    indexer_dtype: options.IndexerDtype = "bf16",
+    kv_dtype: options.KvDtype = None,
+    state_dtype: options.StateDtype = None,
+    indexer_dtype: options.IndexerDtype = None,
     context: options.Context = None,
     batch: options.Batch = 1,
     text_only: options.TextOnly = False,
-    tp: options.Tp = None,
-    gpu_memory_utilization: options.Utilization = None,
-    reserve: options.Reserve = None,
+    engine: serving_options.Engine = None,
+    gpu_memory_utilization: serving_options.Utilization = None,
+    max_model_len: serving_options.MaxModelLen = None,
+    max_num_batched_tokens: serving_options.BatchedTokens = None,
+    max_num_seqs: serving_options.Sequences = None,
+    block_size: serving_options.BlockSize = None,
+    enforce_eager: serving_options.EnforceEager = False,
+    kv_cache_memory: serving_options.KvCacheMemory = None,
+    cpu_offload: serving_options.CpuOffload = None,
+    speculative_tokens: serving_options.SpeculativeTokens = None,
+    reserve: serving_options.Reserve = None,
+    tp: serving_options.Tp = None,
+    pp: serving_options.Pp = None,
+    pp_layers: serving_options.PpLayers = None,
+    dp: serving_options.Dp = None,
+    ep: serving_options.Ep = None,
+    cp: serving_options.Cp = None,
+    prefill_cp: serving_options.PrefillCp = None,
+    redundant_experts: serving_options.RedundantExperts = None,
     explain: options.Explain = False,
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
@@ -28,7 +44,8 @@ def fit(
 
     The whole catalogue, or one model with every layout and what would make it fit.
     """
-    from llmplan.results.common import Formats, ReserveOptions
+    from llmplan.results.common import Formats
+    from llmplan.results.engine_options import EngineOptions, LayoutOptions
     from llmplan.results.fit import FitQuestion
 
     answer = FitQuestion(
@@ -39,9 +56,30 @@ def fit(
         ),
         context=context,
         batch=batch,
-        tp=tp,
         text_only=text_only,
-        reserve=ReserveOptions(gpu_memory_utilization=gpu_memory_utilization, reserve=reserve),
+        layout=LayoutOptions(
+            tp=tp,
+            pp=pp,
+            dp=dp,
+            ep=ep,
+            cp=cp,
+            prefill_cp=prefill_cp,
+            redundant_experts=redundant_experts,
+            pp_layers=pp_layers,
+        ),
+        engine=EngineOptions(
+            engine=engine,
+            gpu_memory_utilization=gpu_memory_utilization,
+            reserve=reserve,
+            max_model_len=max_model_len,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_num_seqs=max_num_seqs,
+            block_size=block_size,
+            enforce_eager=enforce_eager,
+            kv_cache_memory=kv_cache_memory,
+            cpu_offload=cpu_offload,
+            speculative_tokens=speculative_tokens,
+        ),
         explain=explain,
     ).ask()
     show(answer, Target(format, output))

@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from llmplan import __version__
-from llmplan.cli import fit, flops, hardware, importing, memory, models, params, schemas, validate
+from llmplan.cli import (
+    fit,
+    flops,
+    hardware,
+    importing,
+    memory,
+    models,
+    params,
+    place,
+    schemas,
+    validate,
+)
 from llmplan.errors import LlmplanError
 
 BUG = 70
@@ -74,6 +85,7 @@ app.command("params")(params.params)
 app.command("flops")(flops.flops)
 app.command("memory")(memory.memory)
 app.command("fit")(fit.fit)
+app.command("place")(place.place)
 app.command("import")(importing.import_config)
 app.command("verify")(importing.verify)
 app.command("validate")(validate.validate)

@@ -2,37 +2,56 @@
 
 import typer
 
-from llmplan.cli import options
+from llmplan.cli import options, serving_options
 from llmplan.cli.options import OutputFormat
 from llmplan.cli.output import Target, show
 
 
 def memory(
-    model: options.Model,
+    model: options.OptionalModel = None,
     dtype: options.Dtype = "native",
-    kv_dtype: options.KvDtype = "bf16",
-    state_dtype: options.StateDtype = "bf16",
-    indexer_dtype: options.IndexerDtype = "bf16",
+    kv_dtype: options.KvDtype = None,
+    state_dtype: options.StateDtype = None,
+    indexer_dtype: options.IndexerDtype = None,
     context: options.Context = None,
     batch: options.Batch = 1,
     mtp: options.Mtp = False,
     text_only: options.TextOnly = False,
     gpus: options.Gpus = None,
-    tp: options.Tp = None,
-    gpu_memory_utilization: options.Utilization = None,
-    reserve: options.Reserve = None,
+    from_command: serving_options.FromCommand = None,
+    engine: serving_options.Engine = None,
+    gpu_memory_utilization: serving_options.Utilization = None,
+    max_model_len: serving_options.MaxModelLen = None,
+    max_num_batched_tokens: serving_options.BatchedTokens = None,
+    max_num_seqs: serving_options.Sequences = None,
+    block_size: serving_options.BlockSize = None,
+    enforce_eager: serving_options.EnforceEager = False,
+    kv_cache_memory: serving_options.KvCacheMemory = None,
+    cpu_offload: serving_options.CpuOffload = None,
+    speculative_tokens: serving_options.SpeculativeTokens = None,
+    reserve: serving_options.Reserve = None,
+    tp: serving_options.Tp = None,
+    pp: serving_options.Pp = None,
+    pp_layers: serving_options.PpLayers = None,
+    dp: serving_options.Dp = None,
+    ep: serving_options.Ep = None,
+    cp: serving_options.Cp = None,
+    prefill_cp: serving_options.PrefillCp = None,
+    redundant_experts: serving_options.RedundantExperts = None,
     explain: options.Explain = False,
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
     """Count bytes of weights and cache.
 
-    Exact for the model; with --gpus, on each GPU beside an engine reserve.
+    Exact for the model; with --gpus, what an engine holds on each GPU. A start command can be
+    pasted: llmplan memory --from-command "vllm serve ..." --gpus 8xH100.
     """
-    from llmplan.results.common import Formats, ReserveOptions
+    from llmplan.results.common import Formats
+    from llmplan.results.engine_options import EngineOptions, LayoutOptions
     from llmplan.results.memory import MemoryQuestion
 
-    answer = MemoryQuestion(
+    question = MemoryQuestion(
         model=model,
         formats=Formats(
             dtype=dtype, kv_dtype=kv_dtype, state_dtype=state_dtype, indexer_dtype=indexer_dtype
@@ -42,10 +61,33 @@ def memory(
         mtp=mtp,
         text_only=text_only,
         gpus=gpus,
-        tp=tp,
-        reserve=ReserveOptions(gpu_memory_utilization=gpu_memory_utilization, reserve=reserve),
+        layout=LayoutOptions(
+            tp=tp,
+            pp=pp,
+            dp=dp,
+            ep=ep,
+            cp=cp,
+            prefill_cp=prefill_cp,
+            redundant_experts=redundant_experts,
+            pp_layers=pp_layers,
+        ),
+        engine=EngineOptions(
+            engine=engine,
+            gpu_memory_utilization=gpu_memory_utilization,
+            reserve=reserve,
+            max_model_len=max_model_len,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_num_seqs=max_num_seqs,
+            block_size=block_size,
+            enforce_eager=enforce_eager,
+            kv_cache_memory=kv_cache_memory,
+            cpu_offload=cpu_offload,
+            speculative_tokens=speculative_tokens,
+        ),
         explain=explain,
-    ).ask()
+        from_command=from_command,
+    )
+    answer = question.ask()
     show(answer, Target(format, output))
     if answer.is_no:
         raise typer.Exit(1)

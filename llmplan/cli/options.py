@@ -97,26 +97,30 @@ Dtype = Annotated[
     ),
 ]
 KvDtype = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--kv-dtype",
-        help="Format of keys and values, whatever the weights.",
+        help="Format of keys and values, whatever the weights; q8_0/f16 for keys and values apart. "
+        "[default: bf16, or the engine's own]",
+        show_default=False,
         autocompletion=complete_state_dtype,
     ),
 ]
 StateDtype = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--state-dtype",
-        help="Format of recurrent and convolution state.",
+        help="Format of recurrent and convolution state. [default: bf16, or the engine's own]",
+        show_default=False,
         autocompletion=complete_state_dtype,
     ),
 ]
 IndexerDtype = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--indexer-dtype",
-        help="Format of sparse-attention indexer keys.",
+        help="Format of sparse-attention indexer keys. [default: bf16, or the engine's own]",
+        show_default=False,
         autocompletion=complete_state_dtype,
     ),
 ]
@@ -152,33 +156,6 @@ RequiredGpus = Annotated[
         metavar="GPUS",
         help="8xH100, h100-sxm, or 2n8xH200 (2 nodes of 8).",
         autocompletion=complete_gpus,
-        show_default=False,
-    ),
-]
-Tp = Annotated[
-    int | None,
-    typer.Option(
-        "--tp",
-        min=1,
-        max=4096,
-        help="GPUs that share one copy of the model. [default: the best that fits]",
-        show_default=False,
-    ),
-]
-Utilization = Annotated[
-    float | None,
-    typer.Option(
-        "--gpu-memory-utilization",
-        help="Share of a GPU that the engine may fill. [default: 0.9]",
-        show_default=False,
-    ),
-]
-Reserve = Annotated[
-    str | None,
-    typer.Option(
-        "--reserve",
-        metavar="SIZE",
-        help="Kept on each GPU for activations and libraries, as 4GiB. [default: 2.37GiB]",
         show_default=False,
     ),
 ]

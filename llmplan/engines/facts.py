@@ -15,12 +15,14 @@ class LayerCache:
         window: Tokens that are kept at most; 0 where nothing is dropped.
         window_token_bytes: Bytes a token of what is windowed.
         fixed_bytes: Recurrent and convolution state.
+        compressors: (tokens an entry, elements projected a token) of what forms entries.
     """
 
     entries: tuple[tuple[int, int], ...] = ()
     window: int = 0
     window_token_bytes: int = 0
     fixed_bytes: int = 0
+    compressors: tuple[tuple[int, int], ...] = ()
 
     @property
     def token_bytes(self) -> int:
@@ -50,7 +52,7 @@ class RankFacts:
         vocab_size: Rows of the whole head; 0 where the rank has no sampler.
         logit_bytes: Bytes of one logit as the model computes it.
         input_table_bytes: Stored input table; 0 where the rank has none.
-        largest_tensor_bytes: Largest stored matrix; host offload takes whole ones.
+        largest_tensor_bytes: Largest stored matrix, where weights are offloaded: whole ones are.
         num_layers: Layers on the rank.
         caches: What each layer keeps, with how many layers keep that.
         has_vision: A vision tower is on the rank.

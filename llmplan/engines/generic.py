@@ -17,6 +17,10 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
     weights = Term(rank.weights_bytes, Provenance.EXACT, "stored weights")
     activations = _term(profile.term("activations_bytes"), "peak of a step")
     non_torch = _term(profile.term("non_torch_bytes", where(rank, gpu)), "libraries, communication")
+    if settings.reserve_bytes is not None:
+        libraries = min(settings.reserve_bytes, non_torch.bytes)
+        activations = _given(settings.reserve_bytes - libraries)
+        non_torch = _given(libraries)
     graphs = _term(profile.term("graphs_bytes"), "captured graphs")
     pool = budget - weights.bytes - activations.bytes - non_torch.bytes
     note = "budget - weights - activations - non-torch"
@@ -24,6 +28,10 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
         pool, note = settings.kv_cache_memory_bytes, "as fixed by hand"
     held = Held(budget, weights, activations, non_torch, graphs, False, pool, note)
     return Plan(settings, defaults, held, ExactPool(rank.caches, rank.cache_ways))
+
+
+def _given(size: int) -> Term:
+    return Term(size, Provenance.ASSUMED, "as given by --reserve")
 
 
 def _term(value: Value, note: str) -> Term:

@@ -5,7 +5,7 @@ was fitted to measured starts, and is written by ``tools/fit_engines.py`` only.
 """
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, lru_cache
 from pathlib import Path
@@ -38,7 +38,7 @@ class Ranks(StrEnum):
 class Strict(BaseModel):
     """Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Value(Strict):
@@ -150,6 +150,9 @@ class Profile:
     version_said: str
     remarks: tuple[str, ...]
     terms: Terms
+    _looked_up: dict[tuple[str, Where], Value] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def term(self, name: str, where: Where = ANYWHERE) -> Value:
         """The value of a term.
@@ -157,8 +160,12 @@ class Profile:
         Raises:
             KeyError: The profile has no such term: a mistake in a profile.
         """
-        holding = [value for value in self.terms[name] if value.holds(self.version, where)]
-        return max(holding, key=lambda value: value.specificity)
+        known = self._looked_up.get((name, where))
+        if known is None:
+            holding = [value for value in self.terms[name] if value.holds(self.version, where)]
+            known = max(holding, key=lambda value: value.specificity)
+            self._looked_up[name, where] = known
+        return known
 
     def number(self, name: str, where: Where = ANYWHERE) -> float:
         """The number of a term."""

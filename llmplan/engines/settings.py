@@ -26,6 +26,7 @@ class Settings:
         memory_frac: vLLM's gpu_memory_utilization, SGLang's mem_fraction_static, TensorRT-LLM's
             free_gpu_memory_fraction; each engine takes it of something else.
         kv_cache_memory_bytes: The pool fixed by hand.
+        reserve_bytes: generic: kept for activations and libraries, in place of the usual.
         max_model_len: Longest request in tokens; llama.cpp's n_ctx over its slots.
         max_num_batched_tokens: Tokens of one step; SGLang's chunked prefill, llama.cpp's n_ubatch.
         max_num_seqs: Requests that run at once; llama.cpp's parallel slots.
@@ -98,6 +99,7 @@ class Settings:
 
     memory_frac: float | None = None
     kv_cache_memory_bytes: int | None = None
+    reserve_bytes: int | None = None
     max_model_len: int | None = None
     max_num_batched_tokens: int | None = None
     max_num_seqs: int | None = None

@@ -12,6 +12,7 @@ from llmplan.engines.placing import where
 from llmplan.engines.pools import SplitPool
 from llmplan.engines.profile import Profile
 from llmplan.engines.settings import Settings
+from llmplan.engines.sglang_compressed import compressed_split_pool
 from llmplan.units import GIB, MIB, Provenance, weakest
 
 _CHUNKS: Final = ((35, 2048), (60, 4096), (160, 8192))
@@ -25,6 +26,8 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
     """What SGLang holds on this GPU, and its pools."""
     settings, defaults = _with_defaults(asked, rank, gpu)
     held = _held(profile, settings, rank, gpu)
+    if any(cache.compressors for cache, _ in rank.caches):
+        return Plan(settings, defaults, held, compressed_split_pool(settings, rank))
     ratio = settings.swa_full_tokens_ratio or profile.number("swa_full_tokens_ratio")
     windows = [(c, n) for c, n in rank.caches if c.window]
     cache = SplitPool(

@@ -11,6 +11,7 @@ from llmplan.engines.facts import GpuFacts, RankFacts
 from llmplan.engines.placing import where
 from llmplan.engines.profile import Profile, Ranks
 from llmplan.engines.settings import Settings
+from llmplan.engines.vllm_compressed import CompressedLayout
 from llmplan.engines.vllm_groups import Blocks, block_pool
 from llmplan.units import GIB, Provenance, weakest
 
@@ -18,6 +19,9 @@ LARGE_GPU_BYTES: Final = 70 * GIB
 HUGE_GPU_BYTES: Final = 160 * GIB
 NO_A100_SINCE: Final = "0.9.1"
 """Release from which the A100 counts as a small GPU for default batch sizes."""
+GB10_CAPABILITY: Final = (12, 1)
+NO_GB10_SINCE: Final = "0.33"
+"""First release looked at in which the GB10 counts as a small GPU; 0.28 has it among the large."""
 WORKSPACE_SINCE: Final = "0.17"
 """Release from which routed experts keep their workspace beside the sampler's peak."""
 
@@ -28,12 +32,13 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
     held = _held(profile, settings, rank, gpu)
     blocks = Blocks(
         tokens=settings.block_size or 0,
-        in_flight=settings.max_num_batched_tokens or 0,
+        in_flight=(settings.max_num_batched_tokens or 0) * _steps_under_way(profile, rank),
         padding_ratio=profile.number("group_padding_ratio") if profile.is_since("0.10") else 1.0,
         has_groups=bool(profile.number("hybrid_groups")),
         recurrent_blocks=_recurrent_blocks(profile, settings),
         tokens_by_concurrency=bool(profile.number("tokens_by_concurrency")),
         ways=rank.cache_ways,
+        compressed=CompressedLayout(int(profile.number("compressed_layout"))),
     )
     return Plan(settings, defaults, held, block_pool(rank.caches, blocks))
 
@@ -55,9 +60,10 @@ def _with_defaults(
 def _default_batch(profile: Profile, gpu: GpuFacts) -> tuple[str, int, int]:
     """The class of the GPU, batched tokens and sequences of the server."""
     is_a100 = gpu.name.startswith("a100") and profile.is_since(NO_A100_SINCE)
-    if gpu.capacity_bytes >= HUGE_GPU_BYTES and not gpu.is_unified:
+    is_gb10 = gpu.compute_capability == GB10_CAPABILITY and profile.is_since(NO_GB10_SINCE)
+    if gpu.capacity_bytes >= HUGE_GPU_BYTES:
         size, kind = "GPUs of 160 GiB and more", "huge"
-    elif gpu.capacity_bytes >= LARGE_GPU_BYTES and not is_a100 and not gpu.is_unified:
+    elif gpu.capacity_bytes >= LARGE_GPU_BYTES and not is_a100 and not is_gb10:
         size, kind = "GPUs of 70 GiB and more", "large"
     else:
         size, kind = "smaller GPUs", "small"
@@ -67,6 +73,15 @@ def _default_batch(profile: Profile, gpu: GpuFacts) -> tuple[str, int, int]:
         int(profile.number(f"{kind}_gpu_batched_tokens")),
         int(profile.number(f"{sequences}_gpu_sequences")),
     )
+
+
+def _steps_under_way(profile: Profile, rank: RankFacts) -> int:
+    """Steps whose tokens keep their blocks: one of every stage, and one scheduled ahead.
+
+    With several stages, the older model runner schedules none ahead: there this is one too many.
+    """
+    ahead = int(profile.number("steps_ahead"))
+    return rank.pp + ahead if ahead else 1
 
 
 def _recurrent_blocks(profile: Profile, settings: Settings) -> int:

@@ -18,6 +18,13 @@ from typing import Final
 
 from llmplan.dtypes import divide_exactly, divide_up
 from llmplan.engines.facts import LayerCache
+from llmplan.engines.packed_keys import (
+    HEAD,
+    OVERLAPPING,
+    PACKED_ROW_BYTES,
+    indexer_key_bytes,
+    waiting_token_bytes,
+)
 from llmplan.engines.pools import BlockGroup, BlockPool
 from llmplan.errors import InputError
 
@@ -27,19 +34,9 @@ WINDOW_BLOCK: Final = 64
 """Tokens of a block of windowed keys: as many as a block of 256 holds entries of 4."""
 STATE_BLOCKS: Final = {4: 4, 128: 8}
 """Tokens of a block of those that wait, by the tokens of an entry."""
-OVERLAPPING: Final = 4
-"""Tokens of an entry for which entries overlap, so that twice as many wait."""
-HEAD: Final = 512
-"""Width of a key that the kernels know."""
-PACKED_ROW_BYTES: Final = 448 + 2 * 64 + 8
-"""An 8-bit key: all but the rotary part in fp8, that part in 16 bits, and scales."""
 PACKED_ALIGNMENT: Final = 576
 ROW_ALIGNMENT: Final = 512
 """Bytes that pages are rounded up to, of packed keys and of plain 16-bit ones."""
-INDEXER_SCALE_GROUP: Final = 128
-STATE_ELEMENT_BYTES: Final = 4
-"""Waiting tokens are kept in fp32: a value and a score for each element projected."""
-SCALE_BYTES: Final = 4
 
 
 class CompressedLayout(IntEnum):
@@ -55,22 +52,34 @@ class CompressedLayout(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CompressedPool(BlockPool):
-    """Blocks whose groups are weighed by their bytes in what is printed, though each takes one.
+    """Blocks of one size, of which each group fills a share.
 
     Attributes:
         group_bytes: Bytes of a block that each group fills.
+        weighs_groups: Whether groups are weighed by these in what is printed, though each takes
+            whole blocks.
     """
 
     group_bytes: tuple[int, ...] = ()
+    weighs_groups: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What it is handed out in."""
+        tokens = dict.fromkeys(group.tokens for group in self.groups)
+        sizes = ", ".join(str(size) for size in tokens)
+        return f"blocks of {sizes} tokens, {len(self.groups)} groups of layers"
 
     def printed_concurrency(self, pool_bytes: int, max_model_len: int) -> float:
-        """Blocks over the bytes of one request in blocks as the first group fills them."""
-        need = sum(
+        """Blocks over those of one request of the full length, as the release counts these."""
+        blocks = max(pool_bytes, 0) // self.block_bytes
+        if not self.weighs_groups:
+            return blocks / self.request_blocks(max_model_len)
+        filled = sum(
             group.blocks(max_model_len, self.in_flight) * size
             for group, size in zip(self.groups, self.group_bytes, strict=True)
         )
-        blocks = max(pool_bytes, 0) // self.block_bytes
-        return blocks / divide_up(need, self.group_bytes[0])
+        return blocks / divide_up(filled, self.group_bytes[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,13 @@ class _Group:
 
 
 def compressed_pool(
-    kept: list[tuple[LayerCache, int]], layout: CompressedLayout, tokens: int, in_flight: int
-) -> CompressedPool | BlockPool:
+    kept: list[tuple[LayerCache, int]],
+    layout: CompressedLayout,
+    tokens: int,
+    in_flight: int,
+    *,
+    by_concurrency: bool,
+) -> BlockPool:
     """The blocks of these layers.
 
     Args:
@@ -101,6 +115,7 @@ def compressed_pool(
         layout: How wide a block is.
         tokens: Tokens of a block as configured.
         in_flight: Most tokens of the steps under way.
+        by_concurrency: Tokens are printed as concurrency times length.
 
     Raises:
         InputError: vLLM has no kernel for such entries.
@@ -110,21 +125,21 @@ def compressed_pool(
     if layout is not CompressedLayout.OVERLAY:
         windows = [_padded(group, entries) for group in windows]
     groups = _split(entries, windows)
-    blocks = tuple(group.block for group in groups)
-    size = _block_bytes(groups, layout)
-    if layout is CompressedLayout.OVERLAY:
-        return BlockPool(size, blocks, in_flight, tokens_by_concurrency=True)
     return CompressedPool(
-        size,
-        blocks,
+        _block_bytes(groups, layout),
+        tuple(group.block for group in groups),
         in_flight,
-        tokens_by_concurrency=True,
+        tokens_by_concurrency=by_concurrency,
         group_bytes=tuple(group.bytes for group in groups),
+        weighs_groups=layout is not CompressedLayout.OVERLAY,
     )
 
 
 def _entries(kept: list[tuple[LayerCache, int]], layout: CompressedLayout, tokens: int) -> _Group:
-    """Entries and indexer keys of all layers: the one group that grows with the context."""
+    """Entries and indexer keys of all layers: the one group that grows with the context.
+
+    Before blocks overlaid each other, indexer keys in fp4 had the room of those in fp8.
+    """
     ratios = [ratio for cache, _ in kept for ratio, _ in cache.compressors]
     if any(tokens % ratio for ratio in ratios) or not tokens:
         tokens = PREFERRED_BLOCK
@@ -133,7 +148,10 @@ def _entries(kept: list[tuple[LayerCache, int]], layout: CompressedLayout, token
         for ratio, size in cache.entries:
             rows = divide_exactly(tokens, ratio)
             pages[_page(cache, rows * _row_bytes(cache))] += layers
-            if keys := _indexer_bytes(cache, layout, size - cache.window_token_bytes):
+            keys = indexer_key_bytes(cache)
+            if layout is CompressedLayout.OVERLAY:
+                keys = min(keys, size - cache.window_token_bytes)
+            if keys:
                 pages[_page(cache, rows * keys)] += layers
     return _Group(BlockGroup(tokens), pages)
 
@@ -149,8 +167,7 @@ def _windows(kept: list[tuple[LayerCache, int]]) -> list[_Group]:
             tokens = _state_block(ratio)
             waiting = 2 * ratio if ratio == OVERLAPPING else ratio
             pages = found.setdefault((tokens, waiting), Counter())
-            state = 2 * elements * STATE_ELEMENT_BYTES
-            pages[_page(cache, tokens * state)] += layers
+            pages[_page(cache, tokens * waiting_token_bytes(elements))] += layers
     return [_Group(BlockGroup(tokens, window), pages) for (tokens, window), pages in found.items()]
 
 
@@ -170,16 +187,6 @@ def _row_bytes(cache: LayerCache) -> int:
         f"vLLM keeps compressed attention of {HEAD} elements in 8 or 16 bits, not in "
         f"{cache.window_token_bytes} bytes a token."
     )
-
-
-def _indexer_bytes(cache: LayerCache, layout: CompressedLayout, keys_bytes: int) -> int:
-    """Bytes of an indexer key: fp8 with scales; less since blocks overlay, if kept in fp4."""
-    if not keys_bytes:
-        return 0
-    ratio, elements = min(cache.compressors, key=lambda compressor: compressor[1])
-    head = divide_exactly(elements, 2) if ratio == OVERLAPPING else elements
-    fp8 = head + divide_up(head, INDEXER_SCALE_GROUP) * SCALE_BYTES
-    return min(fp8, keys_bytes) if layout is CompressedLayout.OVERLAY else fp8
 
 
 def _page(cache: LayerCache, size: int) -> int:
@@ -208,9 +215,9 @@ def _split(entries: _Group, windows: list[_Group]) -> list[_Group]:
     for group in windows:
         parts = divide_up(group.tuples, size)
         for part in range(parts):
-            pages = Counter({
-                page: len(range(part, layers, parts)) for page, layers in group.pages.items()
-            })
+            pages = Counter(
+                {page: len(range(part, layers, parts)) for page, layers in group.pages.items()}
+            )
             groups.append(_Group(group.block, pages))
     return groups
 

@@ -10,6 +10,7 @@ from typing import Final
 from llmplan.dtypes import divide_up
 from llmplan.engines.facts import LayerCache
 from llmplan.engines.pools import BlockGroup, BlockPool, Caches
+from llmplan.engines.vllm_compressed import CompressedLayout, compressed_pool
 
 PAGE_ALIGNMENT: Final = 16
 """Tokens that a stretched attention block is rounded up to."""
@@ -27,6 +28,7 @@ class Blocks:
         recurrent_blocks: Blocks of a request in a recurrent group.
         tokens_by_concurrency: How tokens are printed.
         ways: Ranks over which tokens are shared out.
+        compressed: How wide blocks of compressed entries are; none where the engine has no such.
     """
 
     tokens: int
@@ -36,6 +38,7 @@ class Blocks:
     recurrent_blocks: int
     tokens_by_concurrency: bool
     ways: int = 1
+    compressed: CompressedLayout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,14 @@ def block_pool(caches: Caches, blocks: Blocks) -> BlockPool:
     equal: by longer blocks where they divide, else by padding.
     """
     kept = [(cache, layers) for cache, layers in caches if cache != LayerCache()]
+    if blocks.compressed is not None and any(cache.compressors for cache, _ in kept):
+        return compressed_pool(
+            kept,
+            blocks.compressed,
+            blocks.tokens,
+            blocks.in_flight,
+            by_concurrency=blocks.tokens_by_concurrency,
+        )
     mixed = any(cache.window or cache.fixed_bytes for cache, _ in kept)
     if not mixed or not blocks.has_groups:
         return _one_group(kept, blocks)

@@ -73,6 +73,13 @@ class Component:
                 counts[operator] += repeats
         return tuple(counts.items())
 
+    def operators(self) -> Iterator[Operator]:
+        """Every operator, those of equal layers once."""
+        yield from self.before
+        for layer, _ in self.distinct_layers:
+            yield from layer.operators
+        yield from self.after
+
     def rewritten(self, rule: Callable[[Operator], Operator]) -> "Component":
         """The same component with every operator replaced by ``rule``."""
         layers = {

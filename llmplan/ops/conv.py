@@ -43,7 +43,7 @@ class ShortConvolution(Operator):
     def states(self) -> tuple[State, ...]:
         """Inputs that later tokens still need."""
         formula = f"({self.labels[1]} - 1) x ({self.labels[0]})"
-        fmt = self.precision.recurrent
+        fmt = self.precision.convolution_columns
         return (State(StateKind.CONVOLUTION, self.state_width, fmt, formula),)
 
     def cost(self, step: Step) -> Cost:
@@ -51,7 +51,7 @@ class ShortConvolution(Operator):
 
         Shapes: step fields [..., G]; result [...].
         """
-        state_bytes = self.state_width * self.precision.recurrent.bits_per_weight / 8
+        state_bytes = self.state_width * self.precision.convolution_columns.bits_per_weight / 8
         return Cost(
             convolution_flops=2.0 * self.kernel * self.channels * step.tokens,
             weight_read_bytes=float(self.weights_bytes),

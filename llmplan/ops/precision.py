@@ -50,7 +50,8 @@ class Precision:
         projector: What carries vision features into the decoder.
         buffer: Stored entries that are no parameters, such as routing biases.
         kv: Keys and values in the cache, growing or windowed.
-        recurrent: Recurrent and convolution state of a request.
+        recurrent: Recurrent state of a request.
+        convolution_columns: Inputs that convolutions and token shifts keep of a request.
         indexer_keys: Keys of a sparse-attention indexer.
         activations: What flows between operators.
     """
@@ -71,6 +72,7 @@ class Precision:
     buffer: Format = FP32
     kv: Format = BF16
     recurrent: Format = BF16
+    convolution_columns: Format = BF16
     indexer_keys: Format = BF16
     activations: Format = BF16
 

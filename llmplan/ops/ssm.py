@@ -270,12 +270,12 @@ class TokenShift(Operator):
     @property
     def states(self) -> tuple[State, ...]:
         """The last token's vector."""
-        fmt = self.precision.recurrent
+        fmt = self.precision.convolution_columns
         return (State(StateKind.CONVOLUTION, self.width, fmt, "hidden_size"),)
 
     def cost(self, step: Step) -> Cost:
         """Difference once, then one multiply-add a mix."""
-        state_bytes = self.width * self.precision.recurrent.bits_per_weight / 8
+        state_bytes = self.width * self.precision.convolution_columns.bits_per_weight / 8
         moved = (2 + self.mixes) * self.width * self.activation_width_bytes
         return Cost(
             vector_flops=(1.0 + 2.0 * self.mixes) * self.width * step.tokens,

@@ -21,6 +21,8 @@ class StateFormats:
     kv: Format
     recurrent: Format
     indexer_keys: Format
+    convolution: Format | None = None
+    """Of convolution columns; as recurrent state where nothing else is said."""
 
 
 def weight_formats(text: str) -> tuple[tuple[Role, Format], ...]:
@@ -71,19 +73,25 @@ def with_state_formats(model: Model, formats: StateFormats) -> Model:
             precision,
             kv=formats.kv,
             recurrent=formats.recurrent,
+            convolution_columns=formats.convolution or formats.recurrent,
             indexer_keys=formats.indexer_keys,
         ),
     )
 
 
 def _with_precision(model: Model, change: Callable[[Precision], Precision]) -> Model:
-    """Operators of equal precision share one object before and after."""
+    """Operators of equal precision share one object before and after.
+
+    A model whose precision does not change is returned as it is.
+    """
     changed: dict[int, Precision] = {}
-
-    def rule(operator: Operator) -> Operator:
-        key = id(operator.precision)
-        if key not in changed:
-            changed[key] = change(operator.precision)
-        return replace(operator, precision=changed[key])
-
-    return model.rewritten(rule)
+    is_same = True
+    for component in model.components:
+        for operator in component.operators():
+            key = id(operator.precision)
+            if key not in changed:
+                changed[key] = change(operator.precision)
+                is_same = is_same and changed[key] == operator.precision
+    if is_same:
+        return model
+    return model.rewritten(lambda o: replace(o, precision=changed[id(o.precision)]))

@@ -1,7 +1,7 @@
 """What one rank of a layout holds: the same operators, smaller, of its own stage."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llmplan.dtypes import divide_up
 from llmplan.model.compiled import Component, Layer, Model, Part
@@ -46,14 +46,41 @@ def stage_ranks(model: Model, layout: Layout, *, vocabulary_multiple: int = 1) -
     Raises:
         LayoutError: The split is not legal, or something does not divide.
     """
-    check_layout(model, layout)
-    whole = model
-    if vocabulary_multiple > 1:
-        whole = whole.rewritten(lambda operator: _padded(operator, vocabulary_multiple))
-    if layout.ep:
-        whole = whole.rewritten(lambda operator: _own_experts(operator, layout))
-    split = sharded_model(whole, layout.tp, whole_experts=layout.ep)
-    return tuple(_stages(split, layout))
+    return Splits(model, vocabulary_multiple).ranks(layout)
+
+
+@dataclass
+class Splits:
+    """A model that is split in several ways; what layouts have in common is split once.
+
+    Attributes:
+        model: The whole model, as it is served.
+        vocabulary_multiple: Rows that the engine pads input table and head to a multiple of.
+    """
+
+    model: Model
+    vocabulary_multiple: int = 1
+    _split: dict[Layout, Model] = field(default_factory=dict)
+
+    def ranks(self, layout: Layout) -> tuple[Rank, ...]:
+        """The fullest rank of each stage, first stage first.
+
+        Raises:
+            LayoutError: The split is not legal, or something does not divide.
+        """
+        check_layout(self.model, layout)
+        one_stage = replace(layout, pp=1, stage_layers=()) if not layout.ep else layout
+        if one_stage not in self._split:
+            self._split[one_stage] = self._sharded(layout)
+        return tuple(_stages(self._split[one_stage], layout))
+
+    def _sharded(self, layout: Layout) -> Model:
+        multiple, whole = self.vocabulary_multiple, self.model
+        if multiple > 1:
+            whole = whole.rewritten(lambda operator: _padded(operator, multiple))
+        if layout.ep:
+            whole = whole.rewritten(lambda operator: _own_experts(operator, layout))
+        return sharded_model(whole, layout.tp, whole_experts=layout.ep)
 
 
 def _stages(model: Model, layout: Layout) -> Iterator[Rank]:

@@ -10,6 +10,9 @@ def with_shared_weights(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
     A stage cannot read weights that another one holds, so each keeps a copy of what its layers use.
     """
+    distinct = {id(layer): layer for layer in layers}.values()
+    if not any(isinstance(o, Reused) for layer in distinct for o in layer.operators):
+        return layers
     stored: set[str] = set()
     held: list[Layer] = []
     for layer in layers:

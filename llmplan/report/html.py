@@ -3,6 +3,7 @@
 from llmplan.errors import MissingPartError
 from llmplan.report.charts import chart_svg
 from llmplan.report.page import Page
+from llmplan.report.pictures import picture_svg
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -30,6 +31,7 @@ footer { color: #666; margin-top: 2rem; }
 {% if page.facts %}<dl>{% for name, value in page.facts %}
 <dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}
 </dl>{% endif %}
+{% if picture %}<figure>{{ picture }}</figure>{% endif %}
 {% for table in page.tables %}
 {% if table.title %}<h2>{{ table.title }}</h2>{% endif %}
 <div class="wide"><table>
@@ -72,4 +74,5 @@ def render_html(page: Page, warnings: list[str]) -> str:
     environment = Environment(autoescape=True)
     environment.globals["zip"] = zip
     template = environment.from_string(_TEMPLATE)
-    return template.render(page=page, drawings=drawings, warnings=warnings) + "\n"
+    picture = Markup(picture_svg(page.picture)) if page.picture else ""  # noqa: S704 (our own SVG)
+    return template.render(page=page, picture=picture, drawings=drawings, warnings=warnings) + "\n"

@@ -1,6 +1,7 @@
 """Pages as GitHub-flavoured Markdown."""
 
 from llmplan.report.page import Derivations, Page, Table
+from llmplan.report.pictures import PICTURE_WIDTH, picture_text
 
 
 def render_markdown(page: Page) -> str:
@@ -8,6 +9,8 @@ def render_markdown(page: Page) -> str:
     parts = [f"# {_safe(page.title)}"]
     if page.facts:
         parts.append("\n".join(f"- {_safe(name)}: {_safe(value)}" for name, value in page.facts))
+    if page.picture:
+        parts.append(f"```text\n{picture_text(page.picture, PICTURE_WIDTH)}\n```")
     parts += [_table(table) for table in page.tables]
     if page.derivations:
         parts.append(_derivations(page.derivations))

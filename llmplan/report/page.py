@@ -49,8 +49,25 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """A box of a picture: short lines, a bar filled to a share, and a line below it."""
+
+    lines: tuple[str, ...]
+    filled_frac: float = 0.0
+    below: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Boxes side by side, in rows with a label."""
+
+    title: str
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """A title, facts as pairs, tables, charts, derivations, and remarks at the end."""
+    """A title, facts as pairs, tables, charts, derivations, remarks at the end; maybe a picture."""
 
     title: str
     facts: tuple[tuple[str, str], ...] = ()
@@ -58,6 +75,7 @@ class Page:
     charts: tuple[Chart, ...] = ()
     derivations: Derivations | None = None
     remarks: tuple[str, ...] = ()
+    picture: Picture | None = None
 
 
 def columns(*names: str, numbers: tuple[str, ...] = ()) -> tuple[Column, ...]:

@@ -85,6 +85,11 @@ def _fit(result: schema.FitResult) -> list[Record]:
     ]
 
 
+@records.register
+def _place(result: schema.PlaceResult) -> list[Record]:
+    return [row.model_dump(mode="json", exclude={"mixers"}) for row in result.ranks]
+
+
 def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in record.items():
         name = f"{prefix}{key}"

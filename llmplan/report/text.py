@@ -11,6 +11,7 @@ from rich.text import Text
 
 from llmplan.report.charts import can_plot_text, chart_text
 from llmplan.report.page import Derivations, Page, Table
+from llmplan.report.pictures import PICTURE_WIDTH, picture_text
 
 CHART_WIDTH = 100
 """Widest chart; a terminal may be narrower."""
@@ -44,6 +45,9 @@ def render_text(page: Page, width: int | None, *, colour: bool) -> str:
     console.print(Text(page.title, style="bold"))
     if page.facts:
         console.print(_facts(page))
+    if page.picture:
+        console.print()
+        console.print(Text(picture_text(page.picture, width or PICTURE_WIDTH)))
     for table in page.tables:
         console.print()
         console.print(_table(table, console.width - 1), width=console.width - 1)

@@ -5,6 +5,7 @@ from functools import singledispatch
 from typing import Any
 
 from llmplan.report.page import Chart, Column, Derivations, Line, Page, Table, columns
+from llmplan.report.place_view import place_page
 from llmplan.results import schema
 from llmplan.units import (
     GIB,
@@ -463,6 +464,11 @@ def _tries(result: schema.FitResult) -> tuple[Table, ...]:
     names = columns("change", "option", "layout", "max context", "requests",
                     numbers=("max context", "requests"))  # fmt: skip
     return (Table("What would fit (each tried)", names, rows),) if rows else ()
+
+
+@page_of.register
+def _place(result: schema.PlaceResult, inputs: Inputs) -> Page:
+    return place_page(result, inputs)
 
 
 @page_of.register

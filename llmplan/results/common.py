@@ -5,65 +5,53 @@ from typing import Any, Final
 
 from llmplan import __version__
 from llmplan.analyze.explain import Explained
-from llmplan.analyze.memory import EngineReserve, engine_reserve
 from llmplan.analyze.state import request_state
-from llmplan.dtypes import state_format_named
+from llmplan.dtypes import BF16, Format, state_format_named
 from llmplan.errors import InputError
 from llmplan.hardware.device import GpuGroup, Status
 from llmplan.model.compiled import Model, Part
 from llmplan.parallel.precision import StateFormats, weight_formats
 from llmplan.results import schema
-from llmplan.units import Provenance, format_gib, parse_bytes, parse_tokens
+from llmplan.units import Provenance, format_gib, parse_tokens
 
 DEFAULT_CONTEXT: Final = 8192
 """Tokens per request where none are given, or the model's maximum if that is less."""
 
 
+SIXTEEN_BITS: Final = StateFormats(BF16, BF16, BF16)
+"""What requests keep where nothing is said, as published figures count it."""
+
+
+def _format(name: str | None, default: Format) -> Format:
+    return default if name is None else state_format_named(name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formats:
-    """The precision options as typed."""
+    """The precision options as typed; None for 16 bits, or for what the engine takes."""
 
     dtype: str = "native"
-    kv_dtype: str = "bf16"
-    state_dtype: str = "bf16"
-    indexer_dtype: str = "bf16"
+    kv_dtype: str | None = None
+    state_dtype: str | None = None
+    indexer_dtype: str | None = None
 
-    def states(self) -> StateFormats:
+    def states(self, defaults: StateFormats = SIXTEEN_BITS) -> StateFormats:
         """Formats of what requests keep."""
-        names = (self.kv_dtype, self.state_dtype, self.indexer_dtype)
-        return StateFormats(*map(state_format_named, names))
+        kv = _format(self.kv_dtype, defaults.kv)
+        recurrent = _format(self.state_dtype, defaults.recurrent)
+        convolution = defaults.convolution if self.state_dtype is None else None
+        indexer = _format(self.indexer_dtype, defaults.indexer_keys)
+        return StateFormats(kv, recurrent, indexer, convolution)
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self, states: StateFormats | None = None) -> dict[str, Any]:
         """As inputs of a result."""
-        states = self.states()
+        states = states or self.states()
         return {
             "dtype": self.dtype,
             "kv_dtype": states.kv.name,
             "state_dtype": states.recurrent.name,
             "indexer_dtype": states.indexer_keys.name,
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveOptions:
-    """What an engine keeps back, as typed; None for the generic figures."""
-
-    gpu_memory_utilization: float | None = None
-    reserve: str | None = None
-
-    @property
-    def is_given(self) -> bool:
-        """Whether anything was typed."""
-        return self.gpu_memory_utilization is not None or self.reserve is not None
-
-    def chosen(self) -> EngineReserve:
-        """The reserve to count with.
-
-        Raises:
-            InputError: A share outside (0, 1], or a size that cannot be read.
-        """
-        kept = None if self.reserve is None else parse_bytes(self.reserve)
-        return engine_reserve(self.gpu_memory_utilization, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +112,16 @@ def context_warnings(model: Model, context: int) -> tuple[str, ...]:
     return model.identity.assumptions + beyond
 
 
-def model_warnings(model: Model, *, mtp: bool) -> tuple[str, ...]:
-    """What a reader of this model's memory should know."""
+def model_warnings(model: Model, *, mtp: bool, engine: bool = False) -> tuple[str, ...]:
+    """What a reader of this model's memory should know; an engine decides the formats of state."""
     state = request_state(model)
     remarks = (
         (
-            state.recurrent_bytes,
+            state.recurrent_bytes and not engine,
             "recurrent state is counted in --state-dtype; runtimes often keep it in fp32.",
         ),
         (
-            state.indexer_bytes_per_token,
+            state.indexer_bytes_per_token and not engine,
             "indexer keys are counted in --indexer-dtype; engines often keep 8 bits.",
         ),
         (
@@ -148,27 +136,21 @@ def model_warnings(model: Model, *, mtp: bool) -> tuple[str, ...]:
     return tuple(text for applies, text in remarks if applies)
 
 
-def gpu_echo(group: GpuGroup, reserve: EngineReserve) -> dict[str, Any]:
-    """The GPU group and the reserve as inputs of a result."""
+def gpu_echo(group: GpuGroup) -> dict[str, Any]:
+    """The GPU group as inputs of a result."""
     return {
         "gpus": str(group),
         "device": group.device.slug,
         "node": group.node.slug if group.node else None,
-        "engine": "generic",
-        "gpu_memory_utilization": reserve.utilization_frac,
-        "reserve_bytes": reserve.kept_bytes,
     }
 
 
-def gpu_warnings(group: GpuGroup, reserve: EngineReserve) -> tuple[str, ...]:
+def gpu_warnings(group: GpuGroup) -> tuple[str, ...]:
     """What a reader of an answer on these GPUs should know."""
     device = group.device
-    share, kept = f"{reserve.utilization_frac:.0%}", format_gib(reserve.kept_bytes)
     capacity = format_gib(device.capacity_bytes)
-    generic = f"an engine fills {share} of a GPU, {kept} of it with activations and libraries"
     assumed = f"{capacity} for a process on {device.slug} is assumed from a larger figure."
     remarks = (
-        (True, f"engine reserve: {generic} ({reserve.note})."),
         (device.capacity_provenance is Provenance.ASSUMED, assumed),
         (
             not device.file.startswith("hardware/"),

@@ -41,11 +41,10 @@ def _json_items(text: str, path: Path) -> list[object]:
 
 
 def _number(item: object, path: Path) -> float:
+    wrong = InputError(f"{path}: '{printable(str(item).strip())}' is no number. Write one each.")
+    if isinstance(item, bool) or not isinstance(item, int | float | str):
+        raise wrong
     try:
-        if isinstance(item, bool) or not isinstance(item, int | float | str):
-            raise ValueError
         return float(item)
     except (ValueError, OverflowError):
-        raise InputError(
-            f"{path}: '{printable(str(item).strip())}' is no number. Write one an expert."
-        ) from None
+        raise wrong from None

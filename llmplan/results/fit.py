@@ -1,9 +1,10 @@
 """What fits on a group of GPUs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from llmplan.analyze.arrange import Wanted
 from llmplan.analyze.explain_memory import explained_deployment
 from llmplan.analyze.fit import (
     SHOWN_CONTEXTS,
@@ -16,6 +17,7 @@ from llmplan.analyze.fit import (
 )
 from llmplan.analyze.memory import Load, weights_bytes
 from llmplan.analyze.suggest import Suggestion, suggestions
+from llmplan.engines.settings import EngineName
 from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.catalogue import parse_gpus
 from llmplan.hardware.device import GpuGroup
@@ -26,7 +28,6 @@ from llmplan.results import schema
 from llmplan.results.common import (
     DEFAULT_CONTEXT,
     Formats,
-    ReserveOptions,
     Said,
     check_roles,
     context_tokens,
@@ -35,6 +36,13 @@ from llmplan.results.common import (
     gpu_echo,
     gpu_warnings,
     model_warnings,
+)
+from llmplan.results.engine_options import (
+    EngineOptions,
+    LayoutOptions,
+    engine_echo,
+    engine_states,
+    engine_warnings,
 )
 from llmplan.units import parse_tokens
 
@@ -52,9 +60,9 @@ class FitQuestion:
         formats: Precision. ``dtype`` ``native`` means, for the catalogue, smaller formats as well.
         context: Tokens per request.
         batch: Requests that must fit.
-        tp: One tensor-parallel size.
+        layout: What is asked of the layout; every legal one is looked at otherwise.
+        engine: The engine and how it is started.
         text_only: Leave vision towers out.
-        reserve: What the engine keeps back.
         explain: Derive the figures of the best layout of one model.
     """
 
@@ -63,9 +71,9 @@ class FitQuestion:
     formats: Formats = field(default_factory=Formats)
     context: str | None = None
     batch: int = 1
-    tp: int | None = None
+    layout: LayoutOptions = field(default_factory=LayoutOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
     text_only: bool = False
-    reserve: ReserveOptions = field(default_factory=ReserveOptions)
     explain: bool = False
 
     def ask(self) -> schema.Envelope:
@@ -79,13 +87,14 @@ class FitQuestion:
             raise InputError("--explain derives the figures of one model: name it.")
         if self.model is not None:
             return self._one(load_model(self.model), group)
+        profile = self.engine.profile()
         rows = [row for name in model_names() for row in self._best_rows(load_model(name), group)]
         inputs = self._inputs(
             group, parse_tokens(self.context) if self.context else DEFAULT_CONTEXT
         )
         inputs["context_rule"] = "at most the model's own maximum"
         inputs["dtypes"] = self._dtype_words()
-        said = Said("fit", inputs, gpu_warnings(group, self.reserve.chosen()))
+        said = Said("fit", inputs, gpu_warnings(group) + engine_warnings(profile, None))
         return said.answered(schema.FitResult(deployments=rows))
 
     def _one(self, model: Model, group: GpuGroup) -> schema.Envelope:
@@ -94,17 +103,22 @@ class FitQuestion:
         rows = [deployment_row(found, deployment) for deployment in found.deployments]
         rows += [refusal_row(found, refusal) for refusal in found.refusals]
         if not rows:
-            raise LayoutError(f"--tp {self.tp} does not divide {group}.")
+            raise LayoutError(f"{self._wanted().options} does not go on {group}.")
         if not found.fits:
             tried = [try_row(suggestion) for suggestion in suggestions(found)]
             rows[0] = rows[0].model_copy(update={"try_": tried})
-        load = self._load(model)
+        load, profile = self._load(model), found.question.profile
+        engine = profile.engine is not EngineName.GENERIC
         warnings = (
             *context_warnings(model, load.context),
-            *model_warnings(model, mtp=False),
-            *gpu_warnings(group, self.reserve.chosen()),
+            *model_warnings(model, mtp=False, engine=engine),
+            *gpu_warnings(group),
+            *engine_warnings(profile, found.best),
         )
-        said = Said("fit", self._inputs(group, load.context), warnings)
+        inputs = self._inputs(group, load.context)
+        inputs |= self.formats.echo(found.question.states)
+        inputs |= engine_echo(profile, found.best)
+        said = Said("fit", inputs, warnings)
         derived = (
             explained_deployment(found.best, group.device) if self.explain and found.best else ()
         )
@@ -114,7 +128,7 @@ class FitQuestion:
         """The best layout of each weight format, the published one first."""
         tried = (NATIVE, *smaller_formats(model)) if self._is_native else (self.formats.dtype,)
         for dtype in tried:
-            found = answer(self._question(model, group, dtype))
+            found = answer(replace(self._question(model, group, dtype), best_only=True))
             yield (
                 deployment_row(found, found.best)
                 if found.best
@@ -129,10 +143,21 @@ class FitQuestion:
         return [NATIVE, *CATALOGUE_FORMATS] if self._is_native else [self.formats.dtype]
 
     def _question(self, model: Model, group: GpuGroup, dtype: str) -> Question:
-        served = model.served(vision=not self.text_only)
-        tp = (self.tp,) if self.tp else ()
-        load, reserve = self._load(model), self.reserve.chosen()
-        return Question(served, dtype, self.formats.states(), group, load, tp, reserve)
+        profile = self.engine.profile()
+        taken, _why = engine_states(profile, model)
+        return Question(
+            model=model.served(vision=not self.text_only),
+            weights=dtype,
+            states=self.formats.states(taken),
+            group=group,
+            load=self._load(model),
+            wanted=self._wanted(),
+            profile=profile,
+            settings=self.engine.settings(),
+        )
+
+    def _wanted(self) -> Wanted:
+        return self.layout.wanted(every=True)
 
     def _load(self, model: Model) -> Load:
         return Load(context_tokens(self.context, model.context_length), self.batch)
@@ -140,11 +165,12 @@ class FitQuestion:
     def _inputs(self, group: GpuGroup, context: int) -> dict[str, object]:
         return {
             "model": self.model,
-            **gpu_echo(group, self.reserve.chosen()),
+            **gpu_echo(group),
+            **engine_echo(self.engine.profile(), None),
             **self.formats.echo(),
             "context": context,
             "batch": self.batch,
-            "tp": self.tp,
+            **self.layout.echo(),
             "text_only": self.text_only,
             "mtp": False,
         }
@@ -164,10 +190,10 @@ def deployment_row(found: Answer, deployment: Deployment) -> schema.DeploymentRo
     """One deployment."""
     return schema.DeploymentRow(
         **_names(found),
-        layout=str(deployment.layout),
+        layout=str(deployment.arrangement),
         fits=deployment.fits,
-        weights_bytes_per_gpu=deployment.gpu.weights_bytes,
-        kv_available_bytes_per_gpu=deployment.gpu.kv_available_bytes,
+        weights_bytes_per_gpu=deployment.weights_bytes,
+        kv_available_bytes_per_gpu=deployment.pool_bytes,
         max_context=deployment.max_context,
         kv_tokens=deployment.kv_tokens,
         max_concurrency=deployment.max_concurrency,
@@ -181,7 +207,7 @@ def refusal_row(found: Answer, refusal: Refusal) -> schema.DeploymentRow:
     """A layout that the model does not split into."""
     return schema.DeploymentRow(
         **_names(found),
-        layout=str(refusal.layout),
+        layout=str(refusal.arrangement),
         fits=False,
         weights_bytes_per_gpu=0,
         kv_available_bytes_per_gpu=0,
@@ -209,7 +235,7 @@ def try_row(suggestion: Suggestion) -> schema.TryRow:
     return schema.TryRow(
         change=suggestion.change,
         option=suggestion.option,
-        layout=str(best.layout),
+        layout=str(best.arrangement),
         max_context=best.max_context,
         max_concurrency=best.max_concurrency,
     )

@@ -7,9 +7,9 @@ from llmplan.analyze.memory import weights_bytes
 from llmplan.analyze.parameters import parameter_counts
 from llmplan.analyze.verify import RoleCheck, verify
 from llmplan.model.catalogue import load_model
-from llmplan.model.compile import compile_spec
 from llmplan.model.importing.hub import import_from_hub, is_hub_id
 from llmplan.model.importing.stored import import_file
+from llmplan.model.pipeline import compile_any
 from llmplan.model.write import spec_text
 from llmplan.results import schema
 from llmplan.results.common import Said
@@ -38,7 +38,7 @@ class ImportQuestion:
         """
         imported = import_from_hub(self.source) if is_hub_id(self.source) else None
         spec, document = imported or import_file(Path(self.source))
-        model = compile_spec(spec, document)
+        model = compile_any(spec, document)
         body = {**document.data, **({"name": self.name} if self.name else {})}
         said = Said("import", {"path": self.source, "name": body["name"]})
         return said.answered(

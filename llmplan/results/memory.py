@@ -1,29 +1,30 @@
 """How much memory a model takes, alone and on GPUs."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 from llmplan.analyze.explain import Explained, explained_parameters, explained_state
 from llmplan.analyze.explain_memory import explained_deployment, explained_totals
-from llmplan.analyze.fit import Answer, Question, answer
+from llmplan.analyze.fit import Answer, Deployment, Question, answer
 from llmplan.analyze.memory import (
     BATCHED_TOKENS,
-    GpuMemory,
     Load,
     ModelMemory,
     model_memory,
     weights_bytes_by_part,
 )
 from llmplan.analyze.state import RequestState
+from llmplan.engines.settings import EngineName
 from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.catalogue import parse_gpus
 from llmplan.hardware.device import Device, GpuGroup
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model
-from llmplan.parallel.precision import lowered
+from llmplan.parallel.precision import StateFormats, lowered
 from llmplan.results import schema
 from llmplan.results.common import (
+    SIXTEEN_BITS,
     Formats,
-    ReserveOptions,
     Said,
     check_roles,
     context_tokens,
@@ -33,23 +34,45 @@ from llmplan.results.common import (
     gpu_warnings,
     model_warnings,
 )
-from llmplan.units import Provenance, weakest
+from llmplan.results.engine_options import (
+    EngineOptions,
+    LayoutOptions,
+    engine_echo,
+    engine_states,
+    engine_warnings,
+)
+from llmplan.units import Provenance, parse_tokens, weakest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryQuestion:
-    """Memory of one model, on the GPUs where these are given."""
+    """Memory of one model, on the GPUs where these are given.
 
-    model: str
+    Attributes:
+        model: The model; None for the one of ``from_command``.
+        formats: Precision.
+        context: Tokens per request.
+        batch: Requests held at once.
+        mtp: Count multi-token-prediction modules.
+        text_only: Leave vision towers out.
+        gpus: The GPU group.
+        layout: How the model is split.
+        engine: The engine and how it is started.
+        explain: Derive each figure.
+        from_command: A start command as pasted; what is typed beside it goes before it.
+    """
+
+    model: str | None
     formats: Formats = field(default_factory=Formats)
     context: str | None = None
     batch: int = 1
     mtp: bool = False
     text_only: bool = False
     gpus: str | None = None
-    tp: int | None = None
-    reserve: ReserveOptions = field(default_factory=ReserveOptions)
+    layout: LayoutOptions = field(default_factory=LayoutOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
     explain: bool = False
+    from_command: str | None = None
 
     def ask(self) -> schema.Envelope:
         """The answer.
@@ -58,49 +81,108 @@ class MemoryQuestion:
             InputError: Options that do not go together.
             LayoutError: The model does not split as asked.
         """
+        if self.from_command is not None:
+            return pasted(self).ask()
+        if self.model is None:
+            raise InputError("name a model, or paste a start command with --from-command.")
         published = load_model(self.model)
         group = self._group()
-        load = Load(context_tokens(self.context, published.context_length), self.batch)
+        load = Load(self._context(published), self.batch)
         served = published.served(mtp=self.mtp, vision=not self.text_only)
         check_roles(served, self.formats.dtype)
-        states = self.formats.states()
+        profile = self.engine.profile()
+        taken, why = engine_states(profile, published) if group else (SIXTEEN_BITS, "")
+        states = self.formats.states(taken)
         model = lowered(served, self.formats.dtype, states)
         placed = None
         if group:
-            tp = (self.tp,) if self.tp else ()
-            reserve = self.reserve.chosen()
-            placed = answer(Question(served, self.formats.dtype, states, group, load, tp, reserve))
+            placed = answer(
+                Question(
+                    model=served,
+                    weights=self.formats.dtype,
+                    states=states,
+                    group=group,
+                    load=load,
+                    wanted=self.layout.wanted(every=False),
+                    profile=profile,
+                    settings=self.engine.settings(),
+                )
+            )
             if not placed.best:
                 raise LayoutError(_why_not(placed, group))
         memory = model_memory(model, load)
         rows = _explained(model, memory, load, placed) if self.explain else ()
         result = memory_result(model, memory, load.context, placed, rows)
-        return self._said(published, load, placed).answered(result)
+        return self._said(published, load, placed, states, why).answered(result)
+
+    def _context(self, model: Model) -> int:
+        """Tokens per request: as typed, else the engine's longest request where that is stated."""
+        if self.context is None and self.engine.max_model_len:
+            return parse_tokens(self.engine.max_model_len)
+        if self.context is None and self.engine.launch.max_model_len:
+            return self.engine.launch.max_model_len
+        return context_tokens(self.context, model.context_length)
 
     def _group(self) -> GpuGroup | None:
-        if self.gpus is None and (self.tp or self.reserve.is_given):
-            what = "--tp" if self.tp else "an engine reserve"
-            raise InputError(f"{what} needs GPUs to apply to: add --gpus, as in --gpus 8xH100.")
+        if self.gpus is None and (self.layout.is_given or self.engine.is_given):
+            what = "a layout" if self.layout.is_given else "an engine"
+            raise InputError(f"{what} needs GPUs to run on: add --gpus, as in --gpus 8xH100.")
         return None if self.gpus is None else parse_gpus(self.gpus)
 
-    def _said(self, model: Model, load: Load, placed: Answer | None) -> Said:
+    def _said(
+        self, model: Model, load: Load, placed: Answer | None, states: StateFormats, why: str
+    ) -> Said:
         inputs = {
             "model": model.identity.name,
-            **self.formats.echo(),
+            **self.formats.echo(states),
             "context": load.context,
             "batch": load.batch,
             "mtp": self.mtp,
             "text_only": self.text_only,
             "batched_tokens": BATCHED_TOKENS,
         }
-        warnings = context_warnings(model, load.context) + model_warnings(model, mtp=self.mtp)
+        warnings = context_warnings(model, load.context)
         if not placed:
-            return Said("memory", inputs, warnings)
-        group, reserve = placed.question.group, placed.question.reserve
-        on_gpus = {**inputs, **gpu_echo(group, reserve), "tp": self.tp}
+            return Said("memory", inputs, warnings + model_warnings(model, mtp=self.mtp))
+        group, profile, best = placed.question.group, placed.question.profile, placed.best
+        on_gpus = {
+            **inputs,
+            **gpu_echo(group),
+            **engine_echo(profile, best),
+            **self.layout.echo(),
+        }
+        if why and self.formats.kv_dtype is None:
+            warnings += (f"{profile.title} keeps {why} ({states.kv.name}).",)
+        warnings += model_warnings(
+            model, mtp=self.mtp, engine=profile.engine is not EngineName.GENERIC
+        )
         next_step = f"`llmplan fit {inputs['model']} --gpus {group}` lists what would fit."
         hint = () if placed.fits else (next_step,)
-        return Said("memory", on_gpus, warnings + gpu_warnings(group, reserve) + hint)
+        warnings += gpu_warnings(group) + engine_warnings(profile, best) + hint
+        return Said("memory", on_gpus, warnings)
+
+
+def pasted(question: MemoryQuestion) -> MemoryQuestion:
+    """The question with the settings of its pasted command, which what was typed goes before.
+
+    Raises:
+        InputError: The command cannot be read, or is of another model or engine than was typed.
+    """
+    from llmplan.engines.flags import parse_command  # noqa: PLC0415 (large tables, rarely needed)
+    from llmplan.results.launch import started  # noqa: PLC0415 (the same)
+
+    launch = parse_command(question.from_command or "")
+    told = started(launch, question.engine, question.layout, question.formats)
+    return replace(
+        question,
+        from_command=None,
+        model=question.model or launch.model,
+        engine=told.engine,
+        layout=told.layout,
+        formats=told.formats,
+        mtp=question.mtp or told.mtp,
+        text_only=question.text_only or bool(launch.settings.language_model_only),
+    )
 
 
 def _explained(
@@ -115,9 +197,10 @@ def _explained(
 def _why_not(placed: Answer, group: GpuGroup) -> str:
     if placed.refusals:
         return placed.refusals[0].reason
+    asked = placed.question.wanted.options or "the layout"
     return (
-        f"{group} cannot be divided so: --tp must divide the {group.per_node} GPUs of a node, "
-        "or take whole nodes."
+        f"{asked} does not go on {group}: a copy takes tp x pp x dp GPUs, which must be within the "
+        f"{group.per_node} of a node or be whole nodes."
     )
 
 
@@ -160,34 +243,58 @@ def memory_result(
             "activations_bytes": Provenance.ASSUMED,
             "total_bytes": weakest(Provenance.EXACT, Provenance.ASSUMED),
         },
-        layout=str(best.layout) if best else None,
-        per_gpu=per_gpu(best.gpu, device) if best and device else None,
+        layout=str(best.arrangement) if best else None,
+        per_gpu=per_gpu(best, device) if best and device else None,
         kv_tokens=best.kv_tokens if best else None,
         max_concurrency=best.max_concurrency if best else None,
         fits=best.fits if best else None,
+        engine_tokens=best.serving.printed_tokens if best else None,
+        engine_concurrency=round(best.serving.printed_concurrency, 4) if best else None,
+        cache_unit=best.serving.worst.plan.cache.unit if best else None,
         explain=explanations(explained),
     )
 
 
-def per_gpu(gpu: GpuMemory, device: Device) -> schema.PerGpu:
-    """Memory of each GPU."""
-    assumed = Provenance.ASSUMED
+def per_gpu(deployment: Deployment, device: Device) -> schema.PerGpu:
+    """Memory of the GPU whose cache ends first."""
+    worst, capacity = deployment.serving.worst, deployment.serving.gpu.capacity_bytes
+    held = worst.plan.held
+    terms = {
+        "weights_bytes": held.weights,
+        "activations_bytes": held.activations,
+        "non_torch_bytes": held.non_torch,
+        "graphs_bytes": held.graphs,
+    }
+    budget = weakest(device.capacity_provenance, Provenance.ASSUMED)
+    pool = weakest(budget, *(term.provenance for term in terms.values()))
+    outside = 0 if held.graphs_in_budget else held.graphs.bytes
     return schema.PerGpu(
-        capacity_bytes=gpu.capacity_bytes,
-        budget_bytes=gpu.budget_bytes,
-        weights_bytes=gpu.weights_bytes,
-        activations_bytes=gpu.reserve.activations_bytes,
-        non_torch_bytes=gpu.reserve.non_torch_bytes,
-        graphs_bytes=gpu.reserve.graphs_bytes,
-        kv_available_bytes=gpu.kv_available_bytes,
-        headroom_bytes=gpu.headroom_bytes,
+        capacity_bytes=capacity,
+        budget_bytes=held.budget_bytes,
+        kv_available_bytes=held.pool_bytes,
+        headroom_bytes=capacity - held.budget_bytes - outside,
         provenance={
             "capacity_bytes": device.capacity_provenance,
-            "budget_bytes": weakest(device.capacity_provenance, assumed),
-            "activations_bytes": assumed,
-            "non_torch_bytes": assumed,
-            "graphs_bytes": assumed,
-            "kv_available_bytes": assumed,
-            "headroom_bytes": assumed,
+            "budget_bytes": budget,
+            **{name: term.provenance for name, term in terms.items()},
+            "kv_available_bytes": pool,
+            "headroom_bytes": pool,
         },
+        weights_by_role=weights_by_role(worst.rank.model),
+        stage=worst.rank.stage,
+        graphs_in_budget=held.graphs_in_budget,
+        notes={
+            **{name: term.note for name, term in terms.items()},
+            "kv_available_bytes": held.pool_note,
+        },
+        **{name: term.bytes for name, term in terms.items()},
     )
+
+
+def weights_by_role(model: Model) -> dict[str, int]:
+    """Stored bytes by role, most first."""
+    sizes: Counter[str] = Counter()
+    for operator, repeats in model.counted():
+        for weight in operator.weights:
+            sizes[weight.role.value] += operator.weight_bytes(weight) * repeats
+    return dict(sizes.most_common())

@@ -1,16 +1,16 @@
 """Which rank holds what on which GPU, and what the ranks exchange."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
-from llmplan.errors import InputError, printable
+from llmplan.errors import InputError
 from llmplan.hardware.catalogue import parse_gpus
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model, Part
 from llmplan.ops.linear import Tokens
+from llmplan.ops.precision import Role
 from llmplan.parallel.collectives import Phase, PlacedCollective, collectives
 from llmplan.parallel.experts import ExpertPlacement, Shares, stated_shares, zipf_shares
 from llmplan.parallel.layout import Layout
@@ -19,54 +19,33 @@ from llmplan.parallel.precision import weight_formats, with_weight_formats
 from llmplan.parallel.traffic import Links, Sent, crossed, sent_in_phase
 from llmplan.results import schema
 from llmplan.results.common import Said, check_roles
+from llmplan.results.engine_options import LayoutOptions
 from llmplan.results.expert_load import expert_load
-from llmplan.units import format_gib
+from llmplan.units import format_gib, format_runs
 
-PHASES = (Phase.DECODE, Phase.PREFILL)
+PHASES: Final = (Phase.DECODE, Phase.PREFILL)
+
+SentByPhase: TypeAlias = dict[str, dict[str, float]]
+"""Bytes a token by phase and name of the link."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayoutOptions:
-    """How a model is split, as typed; None for what follows from the rest."""
+def chosen_layout(options: LayoutOptions, group: GpuGroup) -> Layout:
+    """The one layout asked for; tensor parallelism takes what is left of a node unless given.
 
-    tp: int | None = None
-    pp: int | None = None
-    dp: int = 1
-    ep: bool = False
-    cp: int = 1
-    prefill_cp: int = 1
-    redundant_experts: int = 0
-    pp_layers: str | None = None
-
-    def chosen(self, group: GpuGroup) -> Layout:
-        """The layout; tensor parallelism takes what is left of one node unless it is given.
-
-        Raises:
-            InputError: The list of layers cannot be read.
-        """
-        layers = self._stage_layers()
-        pp = self.pp or len(layers) or 1
-        left = max(1, group.count // (pp * self.dp * self.prefill_cp))
-        return Layout(
-            tp=self.tp or min(left, group.per_node),
-            pp=pp,
-            dp=self.dp,
-            ep=self.ep,
-            decode_cp=self.cp,
-            prefill_cp=self.prefill_cp,
-            redundant_experts=self.redundant_experts,
-            stage_layers=layers,
+    Raises:
+        InputError: Options that do not go together.
+    """
+    wanted = options.wanted(every=False)
+    pp, dp = wanted.pp or 1, wanted.dp or 1
+    left = max(1, group.count // (pp * dp * wanted.fixed.prefill_cp))
+    tp = wanted.tp or min(left, group.per_node)
+    layout = replace(wanted.fixed, tp=tp, pp=pp, dp=dp, ep=bool(wanted.ep))
+    if layout.ep and layout.stage_ranks != options.ep:
+        raise InputError(
+            f"--ep {options.ep} spreads experts over all ranks of a stage, which are "
+            f"{layout.stage_ranks}: tp {tp} x dp {dp} x prefill cp {layout.prefill_cp}."
         )
-
-    def _stage_layers(self) -> tuple[int, ...]:
-        if self.pp_layers is None:
-            return ()
-        parts = [part.strip() for part in self.pp_layers.split(",")]
-        if not all(part.isascii() and part.isdigit() and 0 < int(part) < 10**6 for part in parts):
-            raise InputError(
-                f"'{printable(self.pp_layers)}' is no list of layers a stage: write 20,21,20."
-            )
-        return tuple(map(int, parts))
+    return layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +82,7 @@ class PlaceQuestion:
         served = published.served(vision=not self.text_only)
         check_roles(served, self.dtype)
         model = with_weight_formats(served, weight_formats(self.dtype))
-        layout = self.layout.chosen(group)
+        layout = chosen_layout(self.layout, group)
         placed = placement(model, layout, group, self._shares(model, layout))
         found = collectives(model, layout)
         said = Said("place", self._inputs(published, placed), self._warnings(published, placed))
@@ -136,7 +115,7 @@ class PlaceQuestion:
             "tp": layout.tp,
             "pp": layout.pp,
             "dp": layout.dp,
-            "ep": layout.ep,
+            "ep": layout.stage_ranks if layout.ep else 1,
             "cp": layout.decode_cp,
             "prefill_cp": layout.prefill_cp,
             "redundant_experts": layout.redundant_experts,
@@ -151,28 +130,29 @@ class PlaceQuestion:
         layout, group = placed.layout, placed.group
         idle = group.count - layout.gpus
         most, capacity = _most_bytes(placed), group.device.capacity_bytes
+        chosen = f"--tp is not given: {layout.tp} is taken, what the rest leaves of a node."
+        whole = "shared experts are split over tp; vLLM holds them whole where --dp and --tp meet."
+        excess = f"{format_gib(most)} of weights on a rank, {format_gib(capacity)} on the GPU."
         remarks = (
-            (
-                self.layout.tp is None,
-                f"tensor parallelism {layout.tp} is taken, which is what is left of one node of "
-                f"{group.per_node}; --tp chooses another.",
-            ),
+            (self.layout.tp is None and not layout.ep, chosen),
             (idle, f"{idle} of {group.count} GPUs stay idle in this layout, {layout}."),
-            (
-                most > capacity,
-                f"the fullest rank holds {format_gib(most)} of weights, more than the "
-                f"{format_gib(capacity)} of {group.device.slug}.",
-            ),
+            (most > capacity, f"it does not fit: {excess}"),
             (
                 model.parts(Part.MTP),
                 "the model has MTP modules; they are left out, and so is what they exchange.",
             ),
+            (layout.tp > 1 and layout.dp > 1 and _has_shared_experts(placed.model), whole),
             (
                 placed.model.parts(Part.VISION) and layout.gpus > 1,
                 "what the vision tower exchanges for an image is not among the collectives.",
             ),
         )
         return model.identity.assumptions + tuple(text for applies, text in remarks if applies)
+
+
+def _has_shared_experts(model: Model) -> bool:
+    operators = (operator for operator, _ in model.decoder.counted)
+    return any(w.role is Role.SHARED_EXPERTS for o in operators for w in o.weights)
 
 
 def _most_bytes(placed: Placement) -> int:
@@ -192,14 +172,24 @@ def place_result(placed: Placement, found: tuple[PlacedCollective, ...]) -> sche
         capacity_bytes=group.device.capacity_bytes,
         capacity_provenance=group.device.capacity_provenance,
         weights_fit=_most_bytes(placed) <= group.device.capacity_bytes,
-        ranks=[_rank_row(rank, sent) for rank in placed.ranks],
+        ranks=_rank_rows(placed.ranks, sent),
         collectives=[_collective_row(each, links) for each in found],
         links=[row for phase in PHASES for row in _link_rows(phase, sent[phase])],
         expert_balance=_balance(placed.experts) if placed.experts else None,
     )
 
 
-def _rank_row(rank: PlacedRank, sent: dict[Phase, Sent]) -> schema.PlacedRankRow:
+def _rank_rows(
+    ranks: tuple[PlacedRank, ...], sent: dict[Phase, Sent]
+) -> list[schema.PlacedRankRow]:
+    by_rank: list[SentByPhase] = [{phase.value: {} for phase in sent} for _ in ranks]
+    for phase, sizes in sent.items():
+        for (sender, link), size in sizes.items():
+            by_rank[sender][phase.value][link] = size
+    return [_rank_row(rank, by_rank[rank.rank]) for rank in ranks]
+
+
+def _rank_row(rank: PlacedRank, sent: SentByPhase) -> schema.PlacedRankRow:
     most = rank.mixers[0] if rank.mixers else None
     return schema.PlacedRankRow(
         rank=rank.rank,
@@ -217,34 +207,18 @@ def _rank_row(rank: PlacedRank, sent: dict[Phase, Sent]) -> schema.PlacedRankRow
         experts=list(rank.experts),
         expert_share=rank.expert_share,
         bytes=rank.weights_bytes,
-        sent_bytes_per_token={
-            phase.value: {
-                link: size for (sender, link), size in by_rank.items() if sender == rank.rank
-            }
-            for phase, by_rank in sent.items()
-        },
+        sent_bytes_per_token=sent,
     )
 
 
 def _mixer_row(mixer: Mixer) -> schema.MixerRow:
     return schema.MixerRow(
         block=mixer.block,
-        layers=runs(mixer.layers),
-        heads=runs(mixer.heads),
-        kv_heads=runs(mixer.kv_heads),
+        layers=format_runs(mixer.layers),
+        heads=format_runs(mixer.heads),
+        kv_heads=format_runs(mixer.kv_heads),
         kv_copies=mixer.kv_copies,
     )
-
-
-def runs(numbers: Iterable[int]) -> str:
-    """Numbers in order as runs: ``0-2,5``."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return ",".join(f"{a}-{b}" if b > a else str(a) for a, b in found)
 
 
 def _collective_row(placed: PlacedCollective, links: Links) -> schema.CollectiveRow:
@@ -285,7 +259,7 @@ def _balance(experts: ExpertPlacement) -> schema.ExpertBalance:
     copies = experts.copies
     return schema.ExpertBalance(
         experts=len(experts.shares),
-        copies=sum(copies.values()),
+        slots=sum(copies.values()),
         most_loaded_share=max(experts.shares),
         imbalance_before=experts.imbalance_before,
         imbalance=experts.imbalance,
