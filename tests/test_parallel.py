@@ -10,10 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import llmplan.ops
+from llmplan.analyze.arrange import Wanted
 from llmplan.analyze.fit import Question, answer
-from llmplan.analyze.memory import GENERIC_RESERVE, Load, gpu_memory, weights_bytes
+from llmplan.analyze.memory import Load, weights_bytes
+from llmplan.analyze.serving import serving
 from llmplan.analyze.state import RequestState, request_state
 from llmplan.dtypes import state_format_named
+from llmplan.engines.profile import profile_of
+from llmplan.engines.settings import Settings
 from llmplan.errors import LayoutError
 from llmplan.hardware.catalogue import load_device, parse_gpus
 from llmplan.model.catalogue import load_model, model_names
@@ -26,6 +30,7 @@ from llmplan.ops.latent import AbsorbedLatentAttention, LatentAttention
 from llmplan.ops.linear import Linear, Split
 from llmplan.ops.linear_attention import ChunkedDeltaRule, ChunkedLightningAttention
 from llmplan.ops.moe import Experts
+from llmplan.parallel.layout import Layout
 from llmplan.parallel.precision import StateFormats, lowered, weight_formats, with_weight_formats
 from llmplan.parallel.shard import sharded, sharded_model
 
@@ -238,7 +243,18 @@ H100, H200 = "h100-sxm", "h200-sxm"
 def best_concurrency(name: str, dtype: str, gpus: str, context: int) -> int:
     """Requests of the best layout, all replicas."""
     load = Load(context, 1)
-    found = answer(Question(model(name), dtype, BF16_STATES, parse_gpus(gpus), load))
+    found = answer(
+        Question(
+            model=model(name),
+            weights=dtype,
+            states=BF16_STATES,
+            group=parse_gpus(gpus),
+            load=load,
+            wanted=Wanted(),
+            profile=profile_of("generic"),
+            settings=Settings(),
+        )
+    )
     return max((d.max_concurrency for d in found.deployments), default=0)
 
 
@@ -272,14 +288,15 @@ def test_requests_and_tokens_agree_with_the_memory_that_is_free(name, tp, contex
     assume(rank(name, tp) is not None)
     device = load_device(H200 if budget else H100)
 
-    gpu = gpu_memory(model(name), device, tp, GENERIC_RESERVE)
+    served = serving(model(name), Layout(tp=tp), device, profile_of("generic"), Settings())
 
-    free, requests = gpu.kv_available_bytes, gpu.concurrency(context)
-    one = gpu.state.bytes_at(context)
+    held = served.worst.plan.held
+    free, requests = held.pool_bytes, served.requests(context)
+    one = request_state(rank(name, tp)).bytes_at(context)
+    assert one == served.worst.plan.cache.request_bytes(context)
     assert requests * one <= max(free, 0)
     assert requests == 0 or (requests + 1) * one > free
-    assert requests * context <= gpu.kv_tokens(context) + context - 1 or not one
-    assert gpu.weights_bytes == weights_bytes(rank(name, tp))
+    assert held.weights.bytes == weights_bytes(rank(name, tp))
 
 
 # -- layouts that are refused --------------------------------------------------------------------

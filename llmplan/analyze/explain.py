@@ -9,6 +9,7 @@ from llmplan.analyze.state import bytes_per_token
 from llmplan.model.compiled import Model
 from llmplan.ops.attention import Attention, Mask
 from llmplan.ops.base import Operator, State, Step, Weight
+from llmplan.ops.block_sparse import BlockSparseAttention
 from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.conv import ShortConvolution
 from llmplan.ops.conv2d import Convolution2d
@@ -173,6 +174,17 @@ def _attention(operator: Attention) -> str:
         keys = f"((keys - 1) mod {operator.span:,} + 1)"
     elif operator.span:
         keys = f"min(keys, {operator.span:,})"
+    return f"2 x {widths} x num_attention_heads x {keys}"
+
+
+@flops_formula.register
+def _block_sparse(operator: BlockSparseAttention) -> str:
+    m, earlier = operator.index_block_size, operator.index_topk_blocks - 1
+    before = f"(keys - 1 - (keys - 1) mod {m:,})"
+    keys = f"((keys - 1) mod {m:,} + 1 + min({before}, {m * earlier:,}))"
+    widths = "2 x head_dim"
+    if operator.head_dim != operator.v_head_dim:
+        widths = "(head_dim + v_head_dim)"
     return f"2 x {widths} x num_attention_heads x {keys}"
 
 

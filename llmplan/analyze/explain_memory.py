@@ -117,7 +117,8 @@ def explained_deployment(deployment: Deployment, device: Device) -> tuple[Explai
 
 def _kept(held: Held) -> tuple[int, ...]:
     """What comes out of the budget before the pool."""
-    kept = (held.weights.bytes, held.activations.bytes, held.non_torch.bytes)
+    beside = (held.beside.bytes,) if held.beside.bytes else ()
+    kept = (held.weights.bytes, held.activations.bytes, held.non_torch.bytes, *beside)
     return (*kept, held.graphs.bytes) if held.graphs_in_budget else kept
 
 

@@ -6,9 +6,12 @@ from functools import cached_property
 from typing import Final
 
 from llmplan.analyze.arrange import Arrangement, Wanted, arrangements
+from llmplan.analyze.beside import MODEL_ALONE, Beside
+from llmplan.analyze.host import Host, host_of
 from llmplan.analyze.memory import Load, weights_bytes
 from llmplan.analyze.serving import Server, Serving
 from llmplan.analyze.starting import why_not
+from llmplan.engines.corrections import Correction
 from llmplan.engines.profile import Profile
 from llmplan.engines.settings import Settings
 from llmplan.errors import LayoutError
@@ -29,6 +32,7 @@ class Binding(StrEnum):
     CONTEXT = "model_context"
     GRAPHS = "graphs"
     LAYOUT = "layout"
+    HOST = "host_memory"
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,14 @@ class Deployment:
         serving: One copy under the engine.
         load: What was asked for.
         context_limit: Longest context that the model is published for.
+        host: What the fullest node's host holds; None for nothing.
     """
 
     arrangement: Arrangement
     serving: Serving
     load: Load
     context_limit: int
+    host: Host | None = None
 
     @property
     def pool_bytes(self) -> int:
@@ -94,6 +100,8 @@ class Deployment:
         """
         if self.load.context > self.context_limit or why_not(self.serving):
             return False
+        if self.host and self.host.is_short:
+            return False
         if not self.request_bytes(self.load.context):
             return True
         return self.max_concurrency >= self.load.batch
@@ -105,6 +113,8 @@ class Deployment:
             return Binding.WEIGHTS
         if self.load.context > self.context_limit:
             return Binding.CONTEXT
+        if self.host and self.host.is_short:
+            return Binding.HOST
         if self.fits:
             return Binding.CONTEXT if self.max_context == self.context_limit else Binding.KV
         stopped = why_not(self.serving) or ""
@@ -120,6 +130,12 @@ class Deployment:
                 return (
                     f"weights and reserve need {format_gib(need)} of the "
                     f"{format_gib(held.budget_bytes)} that an engine may fill on each GPU"
+                )
+            case Binding.HOST if self.host:
+                need = self.host.weights_bytes + self.host.state_bytes
+                return (
+                    f"what stays in host memory needs {format_gib(need)} a node, which has "
+                    f"{format_gib(self.host.capacity_bytes or 0)}"
                 )
             case Binding.GRAPHS:
                 return why_not(self.serving) or ""
@@ -152,6 +168,8 @@ class Question:
         profile: The engine.
         settings: How it is started.
         best_only: Arrangements whose weights cannot fit may be left out beside larger ones.
+        corrections: What local start-up logs say of the engine.
+        beside: What is held beside the model.
     """
 
     model: Model
@@ -163,6 +181,8 @@ class Question:
     profile: Profile
     settings: Settings
     best_only: bool = False
+    corrections: tuple[Correction, ...] = ()
+    beside: Beside = MODEL_ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +220,9 @@ def answer(question: Question) -> Answer:
     good: list[Deployment] = []
     refused: list[Refusal] = []
     served: dict[object, Serving] = {}
-    server = Server(model, group.device, profile, settings)
-    whole = weights_bytes(model) if question.best_only else 0
-    found = arrangements(model, group, question.wanted, profile.engine)
+    server = Server(model, group.device, profile, settings, question.corrections, question.beside)
+    whole = weights_bytes(server.halves.on_gpu) if question.best_only else 0
+    found = arrangements(server.halves.on_gpu, group, question.wanted, profile.engine)
     for arrangement in sorted(found, key=lambda each: -each.layout.gpus):
         layout = arrangement.layout
         if good and whole > layout.gpus * group.device.capacity_bytes:
@@ -213,7 +233,9 @@ def answer(question: Question) -> Answer:
         except LayoutError as error:
             refused.append(Refusal(arrangement, str(error)))
             continue
-        good.append(Deployment(arrangement, served[layout], question.load, model.context_length))
+        load = question.load
+        host = host_of(served[layout], arrangement.replicas, group, load, question.beside)
+        good.append(Deployment(arrangement, served[layout], load, model.context_length, host))
     return Answer(question, tuple(sorted(good, key=_rank, reverse=True)), tuple(refused))
 
 

@@ -9,7 +9,7 @@ from llmplan.model.compiled import PIPELINE_PARTS, Model, Part
 from llmplan.ops.base import Operator
 
 _WORD: Final = re.compile(r"projector\.\d+\.[a-z_]+|[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
-_NESTED: Final = ("indexer", "attention", "mlp")
+_NESTED: Final = ("indexer", "block_indexer", "attention", "mlp")
 """What a block may hold inside."""
 _SECTION: Final[dict[Part, KeyPath]] = {
     Part.DECODER: (),

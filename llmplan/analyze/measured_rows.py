@@ -171,7 +171,7 @@ def _published(row: Row) -> Model:
     try:
         return load_model(name)
     except UnverifiedModelError as error:
-        raise Skipped(f"unverified: {error.reason}") from None
+        raise Skipped(error.reason) from None
     except LlmplanError:
         raise Skipped("no spec") from None
 
@@ -203,7 +203,7 @@ def _weights(row: Row, published: Model, engine: Profile) -> tuple[str, str]:
         raise Skipped(f"weight format '{said}' is not known")
     if engine.engine is EngineName.LLAMACPP:
         return _gguf(said), ""
-    if not is_derived and _is_low_bit(published):
+    if not is_derived and is_low_bit(published):
         return "native", "the repository is the published checkpoint"
     if words.startswith(LATENT_KEEPS_ATTENTION) and _has_latents(published):
         kept = (role for role in LINEAR_ROLES if role is not Role.ATTENTION)
@@ -228,7 +228,8 @@ def _gguf(said: str) -> str:
     return ",".join(f"{role.value}={each}" for role in (*LINEAR_ROLES, Role.EMBEDDING, Role.HEAD))
 
 
-def _is_low_bit(model: Model) -> bool:
+def is_low_bit(model: Model) -> bool:
+    """Whether linear weights are stored in less than 16 bits."""
     roles = {
         weight.role: operator.precision.of(weight.role).bits
         for operator, _ in model.decoder.counted

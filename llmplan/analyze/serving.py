@@ -4,9 +4,23 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from llmplan.analyze.beside import (
+    MODEL_ALONE,
+    NOTHING_HELD,
+    Beside,
+    HeldBeside,
+    adapters,
+    check_beside,
+    draft_facts,
+    drafted,
+    prompt_logits,
+    streamed_copy,
+)
 from llmplan.analyze.loaded import added_by_loading, expands_latents
+from llmplan.analyze.offload import Halves, check_offload, halves
 from llmplan.analyze.rank_facts import RankReader, gpu_facts, largest_tensor_bytes
 from llmplan.engines.base import Plan
+from llmplan.engines.corrections import Correction, corrected, correction_for
 from llmplan.engines.facts import GpuFacts, RankFacts
 from llmplan.engines.policy import engine_plan
 from llmplan.engines.profile import Profile
@@ -20,11 +34,12 @@ from llmplan.parallel.rank import Rank, Splits
 
 @dataclass(frozen=True)
 class ServedRank:
-    """One stage's fullest rank under an engine."""
+    """One stage's fullest rank under an engine, with what it holds beside the model."""
 
     rank: Rank
     facts: RankFacts
     plan: Plan
+    beside: HeldBeside = NOTHING_HELD
 
     def requests(self, context: int) -> int:
         """Requests of ``context`` tokens that its pool holds at once."""
@@ -45,6 +60,7 @@ class Serving:
         gpu: The GPU.
         profile: The engine.
         ranks: The fullest rank of each stage.
+        halves: What of the model is on GPUs, and what stays in host memory.
     """
 
     model: Model
@@ -52,6 +68,7 @@ class Serving:
     gpu: GpuFacts
     profile: Profile
     ranks: tuple[ServedRank, ...]
+    halves: Halves
 
     @cached_property
     def worst(self) -> ServedRank:
@@ -114,6 +131,10 @@ def serving(
 class Server:
     """A model on one kind of GPU under one engine, served in several layouts.
 
+    Attributes:
+        corrections: What local logs say; the one that was measured so is put over the plan.
+        beside: What is held beside the model.
+
     Raises:
         LayoutError: The engine does not serve such models.
     """
@@ -122,13 +143,19 @@ class Server:
     device: Device
     profile: Profile
     settings: Settings
+    corrections: tuple[Correction, ...] = ()
+    beside: Beside = MODEL_ALONE
 
     def __post_init__(self) -> None:
         profile = self.profile
         if self.model.diffusion and profile.engine is not EngineName.GENERIC:
             raise LayoutError(f"{profile.title} serves no diffusion pipelines: --engine generic.")
         pads = "vocabulary_multiple" in profile.terms
-        self._splits = Splits(self.model, int(profile.number("vocabulary_multiple")) if pads else 1)
+        self._multiple = int(profile.number("vocabulary_multiple")) if pads else 1
+        self.halves = halves(self.model, self.settings)
+        check_offload(self.halves, self.settings, profile, self.device)
+        check_beside(self.beside, self.settings, profile, self.model, self.device)
+        self._splits = Splits(self.halves.on_gpu, self._multiple)
         self._gpu = gpu_facts(self.device)
         self._reader = RankReader(self.model, expands_latents(profile))
 
@@ -140,20 +167,47 @@ class Server:
         Raises:
             LayoutError: The split is not legal.
         """
-        planned: dict[object, tuple[RankFacts, Plan]] = {}
+        planned: dict[object, tuple[RankFacts, Plan, HeldBeside]] = {}
         ranks = []
         for rank in self._splits.ranks(layout):
             layers = frozenset(Counter(map(id, rank.model.decoder.layers)).items())
             key = (layers, rank.is_first, rank.is_last)
             if key not in planned:
                 planned[key] = self._planned(rank, layout)
-            ranks.append(ServedRank(rank, *planned[key]))
-        return Serving(self.model, layout, self._gpu, self.profile, tuple(ranks))
+            numbered = replace(rank, first_layer=rank.first_layer + self.halves.first_layer)
+            ranks.append(ServedRank(numbered, *planned[key]))
+        return Serving(self.model, layout, self._gpu, self.profile, tuple(ranks), self.halves)
 
-    def _planned(self, rank: Rank, layout: Layout) -> tuple[RankFacts, Plan]:
+    def _planned(self, rank: Rank, layout: Layout) -> tuple[RankFacts, Plan, HeldBeside]:
         facts = self._reader.facts(rank, layout)
         added = added_by_loading(rank.model, layout, self.profile, self._gpu)
-        if self.settings.cpu_offload_bytes:
+        if self.settings.cpu_offload_bytes and self.profile.engine is not EngineName.GENERIC:
             facts = replace(facts, largest_tensor_bytes=largest_tensor_bytes(rank.model))
         facts = replace(facts, weights_bytes=facts.weights_bytes + added)
-        return facts, engine_plan(self.profile, self.settings, facts, self._gpu)
+        plan = engine_plan(self.profile, self.settings, facts, self._gpu)
+        held = self._held_beside(rank, layout, facts, plan.settings)
+        if held != NOTHING_HELD:
+            caches = facts.caches + held.caches
+            facts = replace(facts, caches=caches, beside_bytes=held.total.bytes)
+            plan = engine_plan(self.profile, self.settings, facts, self._gpu)
+            plan = replace(plan, held=replace(plan.held, beside=held.total))
+        correction = correction_for(self.corrections, self.profile, facts, self._gpu)
+        return facts, corrected(plan, correction) if correction else plan, held
+
+    def _held_beside(
+        self, rank: Rank, layout: Layout, facts: RankFacts, settings: Settings
+    ) -> HeldBeside:
+        """What the rank holds beside the model, once the engine's defaults are known."""
+        wanted, engine = self.beside, self.profile.engine
+        held = NOTHING_HELD
+        if wanted.draft and rank.is_last:
+            draft = draft_facts(wanted.draft, layout, vocabulary_multiple=self._multiple)
+            held = drafted(draft, engine)
+        items = list(held.items)
+        if settings.enable_lora:
+            items.insert(0, adapters(rank, layout, settings, wanted.lora_targets))
+        if wanted.prompt_logits and facts.vocab_size:
+            items.append(prompt_logits(facts, settings))
+        if self.halves.is_split:
+            items.append(streamed_copy(self.halves.largest_bytes, layout))
+        return HeldBeside(tuple(items), held.caches)

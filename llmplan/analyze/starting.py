@@ -21,6 +21,7 @@ def why_not(serving: Serving, devices: int = 1) -> str | None:
     held = serving.worst.plan.held
     if serving.profile.engine is EngineName.LLAMACPP:
         need = held.weights.bytes + held.activations.bytes + held.non_torch.bytes + held.pool_bytes
+        need += held.beside.bytes
         room = serving.gpu.capacity_bytes * devices
         return (
             "weights, cache and compute buffer need more than the device has"

@@ -51,16 +51,17 @@ def _tried(asked: Question, change: Change) -> Suggestion:
     words, option, question = change
     found = answer(question)
     if not asked.wanted.is_open and question.wanted.is_open and found.best:
-        option = f"{option} {options_of(found.best.arrangement.layout)}".strip()
+        option = f"{option} {options_of(found.best.arrangement.layout, asked.wanted)}".strip()
     return Suggestion(words, option, found)
 
 
-def options_of(layout: Layout) -> str:
-    """A layout as options."""
+def options_of(layout: Layout, instead_of: Wanted) -> str:
+    """A layout as options, which also take back what was asked for."""
     words = [f"--tp {layout.tp}"]
-    words += [f"--pp {layout.pp}"] if layout.pp > 1 else []
-    words += [f"--dp {layout.dp}"] if layout.dp > 1 else []
-    words += ["--ep"] if layout.ep else []
+    words += [f"--pp {layout.pp}"] if layout.pp > 1 or instead_of.pp else []
+    words += [f"--dp {layout.dp}"] if layout.dp > 1 or instead_of.dp else []
+    words += [f"--ep {layout.stage_ranks}"] if layout.ep else []
+    words += ["--ep 1"] if instead_of.ep and not layout.ep else []
     return " ".join(words)
 
 
@@ -98,8 +99,12 @@ def _smaller_load(failed: Answer) -> Iterator[Change]:
 
 def _context_change(question: Question, context: int) -> Iterator[Change]:
     load = replace(question.load, context=context)
-    option = f"--context {format_tokens(context).replace(',', '')}"
-    yield "a shorter context", option, replace(question, load=load)
+    tokens = format_tokens(context).replace(",", "")
+    option, settings = f"--context {tokens}", question.settings
+    if settings.max_model_len and settings.max_model_len > context:
+        option += f" --max-model-len {tokens}"
+        settings = settings.with_values({"max_model_len": context})
+    yield "a shorter context", option, replace(question, load=load, settings=settings)
 
 
 def _weight_changes(question: Question) -> Iterator[Change]:

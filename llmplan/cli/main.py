@@ -21,6 +21,7 @@ from llmplan.cli import (
     models,
     params,
     place,
+    reconcile,
     schemas,
     validate,
 )
@@ -89,6 +90,7 @@ app.command("place")(place.place)
 app.command("import")(importing.import_config)
 app.command("verify")(importing.verify)
 app.command("validate")(validate.validate)
+app.command("reconcile")(reconcile.reconcile)
 app.command("schema")(schemas.schema)
 
 

@@ -15,6 +15,7 @@ class What(StrEnum):
     """Figures that can be compared."""
 
     PARAMS = "params"
+    MEMORY = "memory"
 
 
 WhatArgument = Annotated[What, typer.Argument(help="What to compare.", show_default=False)]
@@ -23,7 +24,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="FILE",
-        help="CSV with the columns of specs/published.csv. [default: that file]",
+        help="CSV with the columns of specs/published.csv, or for memory of "
+        "hardware/measured/engine_memory.csv. [default: those files]",
         show_default=False,
     ),
 ]
@@ -35,15 +37,18 @@ def validate(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Compare with published figures.
+    """Compare with published and measured figures.
 
-    Every count of every model; exit 1 where one differs.
+    params: every count of every model; exit 1 where one differs. memory: what engines held in
+    measured starts.
     """
-    from llmplan.results.validation import ValidateParamsQuestion
+    from llmplan.results.validation import ValidateMemoryQuestion, ValidateParamsQuestion
 
     match what:
         case What.PARAMS:
             answer = ValidateParamsQuestion(data=data).ask()
+        case What.MEMORY:
+            answer = ValidateMemoryQuestion(data=data).ask()
     show(answer, Target(format, output))
     if answer.is_no:
         raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from llmplan.engines.settings import Settings
 from llmplan.units import Provenance
@@ -21,6 +21,9 @@ class Term:
     bytes: int
     provenance: Provenance
     note: str
+
+
+NOTHING: Final = Term(0, Provenance.EXACT, "nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Held:
         graphs_in_budget: Whether these come out of the budget or out of what it leaves over.
         pool_bytes: Cache pool; negative where the weights leave nothing.
         pool_note: How the engine arrives at it.
+        beside: What is held beside the model: adapters, a draft model, logits of prompts.
     """
 
     budget_bytes: int
@@ -69,6 +73,7 @@ class Held:
     graphs_in_budget: bool
     pool_bytes: int
     pool_note: str
+    beside: Term = NOTHING
 
 
 class CachePool(Protocol):

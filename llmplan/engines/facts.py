@@ -60,6 +60,7 @@ class RankFacts:
         pp: Stages.
         cache_ways: Ranks over which the tokens of a cache are shared out.
         ranks: Ranks that talk to each other in one step.
+        beside_bytes: Held beside the model: adapters, a draft model, logits of prompts.
     """
 
     weights_bytes: int
@@ -77,6 +78,17 @@ class RankFacts:
     pp: int = 1
     cache_ways: int = 1
     ranks: int = 1
+    beside_bytes: int = 0
+
+    def offloaded_bytes(self, limit_bytes: int) -> int:
+        """Weights kept in host memory where whole tensors are taken until a limit is reached.
+
+        The last one goes beyond the limit by half of the largest on average. Source: vLLM's and
+        SGLang's maybe_offload_to_cpu.
+        """
+        if not limit_bytes:
+            return 0
+        return min(limit_bytes + self.largest_tensor_bytes // 2, self.weights_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
     frac = profile.number("memory_frac")
     settings, defaults = filled(asked, (("memory_frac", frac, "what most engines take"),))
     budget = int(gpu.capacity_bytes * (settings.memory_frac or 0))
-    weights = Term(rank.weights_bytes, Provenance.EXACT, "stored weights")
+    offloaded = rank.offloaded_bytes(settings.cpu_offload_bytes or 0)
+    note = "stored weights" + (", less what is kept in host memory" if offloaded else "")
+    weights = Term(rank.weights_bytes - offloaded, Provenance.EXACT, note)
     activations = _term(profile.term("activations_bytes"), "peak of a step")
     non_torch = _term(profile.term("non_torch_bytes", where(rank, gpu)), "libraries, communication")
     if settings.reserve_bytes is not None:
@@ -22,7 +24,7 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
         activations = _given(settings.reserve_bytes - libraries)
         non_torch = _given(libraries)
     graphs = _term(profile.term("graphs_bytes"), "captured graphs")
-    pool = budget - weights.bytes - activations.bytes - non_torch.bytes
+    pool = budget - weights.bytes - activations.bytes - non_torch.bytes - rank.beside_bytes
     note = "budget - weights - activations - non-torch"
     if settings.kv_cache_memory_bytes is not None:
         pool, note = settings.kv_cache_memory_bytes, "as fixed by hand"

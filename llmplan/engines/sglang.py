@@ -86,17 +86,19 @@ def _held(profile: Profile, settings: Settings, rank: RankFacts, gpu: GpuFacts) 
     free = gpu.capacity_bytes - int(before.value)
     budget = int(free * (settings.memory_frac or 0))
     overhead = profile.term("loading_overhead_bytes")
+    offloaded = rank.offloaded_bytes(settings.cpu_offload_bytes or 0)
+    kept = ", less what is kept in host memory" if offloaded else ""
     weights = Term(
-        rank.weights_bytes + int(overhead.value),
+        rank.weights_bytes - offloaded + int(overhead.value),
         weakest(Provenance.EXACT, overhead.provenance),
-        "stored weights, and what loading adds",
+        f"stored weights, and what loading adds{kept}",
     )
     draft = settings.speculative_tokens or 0
     states = sum(cache.fixed_bytes * layers for cache, layers in rank.caches)
     drafted = states * draft * (settings.max_num_seqs or 0)
     note = "share of what was free before loading - weights"
     note += " - recurrent state of draft tokens" if drafted else ""
-    pool = budget - weights.bytes - drafted
+    pool = budget - weights.bytes - drafted - rank.beside_bytes
     if settings.kv_cache_memory_bytes is not None:
         pool, note = settings.kv_cache_memory_bytes, "as fixed by hand"
     return Held(

@@ -47,6 +47,7 @@ def _held(profile: Profile, settings: Settings, rank: RankFacts, gpu: GpuFacts) 
     before = profile.term("gone_before_load_bytes", where(rank, gpu))
     non_torch = Term(int(before.value), before.provenance, "libraries and communication buffers")
     free = gpu.capacity_bytes - weights.bytes - activations.bytes - non_torch.bytes
+    free -= rank.beside_bytes
     pool = int(free * (settings.memory_frac or 0)) if free > 0 else free
     note = "share of what is free after weights, activations and libraries"
     if settings.kv_cache_memory_bytes is not None:

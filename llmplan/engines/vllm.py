@@ -103,7 +103,7 @@ def _held(profile: Profile, settings: Settings, rank: RankFacts, gpu: GpuFacts) 
         pool = settings.kv_cache_memory_bytes
     else:
         note = "budget - weights - activations - non-torch"
-        pool = budget - weights.bytes - activations.bytes - non_torch.bytes
+        pool = budget - weights.bytes - activations.bytes - non_torch.bytes - rank.beside_bytes
         if in_budget:
             note += " - graphs"
             pool -= graphs.bytes
@@ -112,11 +112,7 @@ def _held(profile: Profile, settings: Settings, rank: RankFacts, gpu: GpuFacts) 
 
 def _weights(profile: Profile, settings: Settings, rank: RankFacts) -> Term:
     overhead = profile.term("loading_overhead_bytes")
-    offloaded = 0
-    if settings.cpu_offload_bytes:
-        # whole tensors are taken until the limit is reached: half of one more on average
-        wanted = settings.cpu_offload_bytes + rank.largest_tensor_bytes // 2
-        offloaded = min(wanted, rank.weights_bytes)
+    offloaded = rank.offloaded_bytes(settings.cpu_offload_bytes or 0)
     note = "stored weights, and what loading adds"
     note += ", less what is kept in host memory" if offloaded else ""
     size = rank.weights_bytes - offloaded + int(overhead.value)

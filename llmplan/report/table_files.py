@@ -79,6 +79,16 @@ def _validation(result: schema.ValidationResult) -> list[Record]:
 
 
 @records.register
+def _reconcile(result: schema.ReconcileResult) -> list[Record]:
+    return [row.model_dump(mode="json") for row in result.rows]
+
+
+@records.register
+def _corrections(result: schema.CorrectionsResult) -> list[Record]:
+    return [row.model_dump(mode="json") for row in result.corrections]
+
+
+@records.register
 def _fit(result: schema.FitResult) -> list[Record]:
     return [
         row.model_dump(mode="json", by_alias=True, exclude={"try_"}) for row in result.deployments

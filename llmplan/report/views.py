@@ -4,8 +4,10 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
+from llmplan.report.estimates import estimates_page
 from llmplan.report.page import Chart, Column, Derivations, Line, Page, Table, columns
 from llmplan.report.place_view import place_page
+from llmplan.report.reconcile_view import corrections_page, reconcile_page
 from llmplan.results import schema
 from llmplan.units import (
     GIB,
@@ -472,6 +474,16 @@ def _place(result: schema.PlaceResult, inputs: Inputs) -> Page:
 
 
 @page_of.register
+def _reconcile(result: schema.ReconcileResult, inputs: Inputs) -> Page:
+    return reconcile_page(result, inputs)
+
+
+@page_of.register
+def _corrections(result: schema.CorrectionsResult, inputs: Inputs) -> Page:
+    return corrections_page(result, inputs)
+
+
+@page_of.register
 def _verify(result: schema.VerifyResult, _inputs: Inputs) -> Page:
     numbers = ("spec entries", "file entries", "difference", "byte difference")
     names = columns("role", *numbers, numbers=numbers)
@@ -491,6 +503,8 @@ def _verify(result: schema.VerifyResult, _inputs: Inputs) -> Page:
 
 @page_of.register
 def _validation(result: schema.ValidationResult, inputs: Inputs) -> Page:
+    if result.are_estimates:
+        return estimates_page(result, inputs)
     summary = result.summary
     facts = [
         ("compared with", str(inputs["data"])),

@@ -15,6 +15,7 @@ from llmplan.ops.base import StateKind
 from llmplan.ops.precision import LINEAR_ROLES
 from llmplan.parallel.layout import Layout
 from llmplan.parallel.precision import StateFormats
+from llmplan.results.common import context_tokens
 from llmplan.units import format_gib, parse_bytes, parse_tokens
 
 GENERIC: Final = EngineName.GENERIC.value
@@ -46,6 +47,14 @@ class EngineOptions:
     def is_given(self) -> bool:
         """Whether anything was typed."""
         return self != EngineOptions()
+
+    def context(self, typed: str | None, model: Model) -> int:
+        """Tokens per request: as typed, else the engine's longest request where that is stated."""
+        if typed is None and self.max_model_len:
+            return parse_tokens(self.max_model_len)
+        if typed is None and self.launch.max_model_len:
+            return self.launch.max_model_len
+        return context_tokens(typed, model.context_length)
 
     def profile(self) -> Profile:
         """The engine at its version.

@@ -30,7 +30,6 @@ from llmplan.results.common import (
     Formats,
     Said,
     check_roles,
-    context_tokens,
     context_warnings,
     explanations,
     gpu_echo,
@@ -160,7 +159,7 @@ class FitQuestion:
         return self.layout.wanted(every=True)
 
     def _load(self, model: Model) -> Load:
-        return Load(context_tokens(self.context, model.context_length), self.batch)
+        return Load(self.engine.context(self.context, model), self.batch)
 
     def _inputs(self, group: GpuGroup, context: int) -> dict[str, object]:
         return {

@@ -27,7 +27,6 @@ from llmplan.results.common import (
     Formats,
     Said,
     check_roles,
-    context_tokens,
     context_warnings,
     explanations,
     gpu_echo,
@@ -41,7 +40,7 @@ from llmplan.results.engine_options import (
     engine_states,
     engine_warnings,
 )
-from llmplan.units import Provenance, parse_tokens, weakest
+from llmplan.units import Provenance, weakest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ class MemoryQuestion:
             raise InputError("name a model, or paste a start command with --from-command.")
         published = load_model(self.model)
         group = self._group()
-        load = Load(self._context(published), self.batch)
+        load = Load(self.engine.context(self.context, published), self.batch)
         served = published.served(mtp=self.mtp, vision=not self.text_only)
         check_roles(served, self.formats.dtype)
         profile = self.engine.profile()
@@ -114,14 +113,6 @@ class MemoryQuestion:
         rows = _explained(model, memory, load, placed) if self.explain else ()
         result = memory_result(model, memory, load.context, placed, rows)
         return self._said(published, load, placed, states, why).answered(result)
-
-    def _context(self, model: Model) -> int:
-        """Tokens per request: as typed, else the engine's longest request where that is stated."""
-        if self.context is None and self.engine.max_model_len:
-            return parse_tokens(self.engine.max_model_len)
-        if self.context is None and self.engine.launch.max_model_len:
-            return self.engine.launch.max_model_len
-        return context_tokens(self.context, model.context_length)
 
     def _group(self) -> GpuGroup | None:
         if self.gpus is None and (self.layout.is_given or self.engine.is_given):

@@ -685,6 +685,52 @@ class ValidationRow(Published):
     """predicted, assumed or skipped."""
     reason: str
     """Why it is skipped, or what a difference is made of."""
+    engine: str = ""
+    """Engine and version of a measured start."""
+    family: str = ""
+    """Model family of a measured start."""
+
+
+class ValidationGroup(Published):
+    """Errors of the rows that have something in common."""
+
+    by: str
+    """What they have in common: metric, engine, version, family or term."""
+    name: str
+    """Its value."""
+    metric: str
+    """What is compared."""
+    rows: int
+    """Rows that state it."""
+    predicted: int
+    """Of these, predicted from what they state."""
+    assumed: int
+    """Of these, answered with a default where they are silent; not in the errors."""
+    median_abs_error_frac: float | None
+    """Median of absolute errors."""
+    p90_abs_error_frac: float | None
+    """90th percentile of absolute errors."""
+    mape: float | None
+    """Mean of absolute errors."""
+    beyond_bound: int
+    """Rows more than 15 % of what was measured off, and 1 % of the device's memory."""
+
+
+class Verdicts(Published):
+    """Whether engines started, predicted against what happened."""
+
+    failures: int
+    """Starts that failed and can be told from what rows state."""
+    recalled: int
+    """Of these, predicted to fail."""
+    starts: int
+    """Starts that went well."""
+    false_refusals: int
+    """Of these, predicted to fail."""
+    missed: list[str]
+    """Failures that were predicted to start."""
+    refused: list[str]
+    """Starts that were predicted to fail."""
 
 
 class ValidationSummary(Published):
@@ -711,6 +757,14 @@ class ValidationResult(Published):
     """Every metric of every row."""
     summary: ValidationSummary
     """The errors in a few figures."""
+    are_estimates: bool = False
+    """Whether predictions are estimates, whose differences are no failure."""
+    groups: list[ValidationGroup] = []
+    """Errors by metric, engine, version, family and term; of estimates."""
+    terms: list[ValidationRow] = []
+    """Terms of the same rows: activations, non-torch, graphs."""
+    verdicts: Verdicts | None = None
+    """Whether engines started."""
 
 
 class ImportResult(Published):
@@ -722,6 +776,99 @@ class ImportResult(Published):
     """Parameters that it counts."""
     native_weights_bytes: int
     """Stored bytes in its own formats."""
+
+
+class ReconcileRow(Published):
+    """One term of a start, logged and predicted, in bytes or tokens of one GPU."""
+
+    term: str
+    """capacity, budget, weights, activations, non_torch, graphs, kv_available, kv_tokens,
+    max_concurrency or verdict."""
+    log: int | float | str | None
+    """What the log says; null where it says nothing."""
+    line: int | None
+    """Line of the log, from 1."""
+    rank: str | None
+    """Rank that printed it, as the log names it: the one that holds most or has least left."""
+    predicted: int | float | str | None
+    """llmplan's figure; null where the two cannot be compared."""
+    delta: int | float | None
+    """Predicted less logged."""
+    error_frac: float | None
+    """The same over the logged figure; of a verdict 0 or 1."""
+    note: str
+    """What has to be known to compare them."""
+
+
+class CorrectionRow(Published):
+    """What later answers for an engine are corrected by: measured less predicted, a GPU."""
+
+    name: str
+    """Name, by which it is forgotten."""
+    engine: str
+    """Engine that it holds for."""
+    version: str
+    """Version line that it holds for."""
+    device: str
+    """GPU that it holds for."""
+    ranks: str
+    """Ranks that it holds for: one, stages (pipeline only) or many."""
+    weights_bytes: int | None
+    """What loading adds; null where the log does not say, as below."""
+    activations_scale: float | None
+    """Measured activations over predicted ones."""
+    non_torch_bytes: int | None
+    """Libraries and communication buffers."""
+    graphs_bytes: int | None
+    """Captured graphs."""
+    log: str
+    """File name of the log."""
+    sha256: str
+    """Digest of the log."""
+    date: str
+    """Day on which it was read."""
+    model: str
+    """Model of the log."""
+    llmplan: str
+    """Program version that it corrects."""
+
+
+class ReconcileResult(Published):
+    """``llmplan reconcile``."""
+
+    log: str
+    """File name of the log."""
+    lines: int
+    """Lines that were read."""
+    engine: str
+    """Engine that wrote it."""
+    version: str | None
+    """Version as printed."""
+    model: str
+    """Model that was predicted."""
+    layout: str
+    """Layout that was predicted."""
+    outcome: str
+    """How the start ended: ok, oom, kv_too_small or unknown."""
+    outcome_line: int | None
+    """Line that says so."""
+    rows: list[ReconcileRow]
+    """Terms."""
+    settings: dict[str, Any]
+    """Settings that the log states."""
+    missing: list[str]
+    """What the log does not say."""
+    correction: CorrectionRow | None
+    """What --save keeps; null where the log does not allow one."""
+    saved: str | None
+    """File that it was kept in."""
+
+
+class CorrectionsResult(Published):
+    """``llmplan reconcile --list`` and ``--forget``."""
+
+    corrections: list[CorrectionRow]
+    """Corrections that are kept."""
 
 
 Result: TypeAlias = (
@@ -736,6 +883,8 @@ Result: TypeAlias = (
     | VerifyResult
     | ImportResult
     | ValidationResult
+    | ReconcileResult
+    | CorrectionsResult
 )
 
 
@@ -759,6 +908,8 @@ class Envelope(Published):
     def is_no(self) -> bool:
         """Whether the answer is no: nothing that was asked for fits."""
         match self.result:
+            case ValidationResult(are_estimates=True):
+                return False
             case MemoryResult(fits=fits):
                 return fits is False
             case FitResult(deployments=rows):
