@@ -1,0 +1,1 @@
+"""Time: kernels by measured efficiency, networks, steps."""

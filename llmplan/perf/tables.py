@@ -1,0 +1,83 @@
+"""Operator tables: CSV files of kernel times, read into one set of columns per kernel."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from llmplan.errors import DocumentError
+from llmplan.perf.kernels import Column, Operator
+
+MAX_BYTES: Final = 200_000_000
+MAX_ROWS: Final = 2_000_000
+MS: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class KernelRows:
+    """Rows of one kernel.
+
+    Attributes:
+        labels: What tells it apart.
+        columns: Numbers, each of shape [rows].
+        measured_s: Seconds, shape [rows].
+        numbers: Number of each row in its file, from 1.
+    """
+
+    labels: dict[str, str]
+    columns: dict[str, Column]
+    measured_s: Column
+    numbers: tuple[int, ...]
+
+
+def kernel_rows(path: Path, operator: Operator) -> Iterator[KernelRows]:
+    """The kernels of a table.
+
+    A blank number is 0. Rows whose time or numbers cannot be read are left out.
+
+    Raises:
+        DocumentError: The table cannot be read, or is of another operator.
+    """
+    name = str(path)
+    groups: dict[tuple[str, ...], list[tuple[int, list[float], float]]] = {}
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DocumentError(f"is larger than {MAX_BYTES:,} bytes.", name)
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            for column in (*operator.labels, *operator.numbers, "latency_ms"):
+                if column not in (rows.fieldnames or ()):
+                    raise DocumentError(f"has no column '{column}' of {operator.name}.", name, 1)
+            for number, row in enumerate(rows, 1):
+                if number > MAX_ROWS:
+                    raise DocumentError(f"has more than {MAX_ROWS:,} rows.", name)
+                read = _row(row, operator)
+                if read:
+                    key = tuple(row[label] or "" for label in operator.labels)
+                    groups.setdefault(key, []).append((number, *read))
+    except OSError as error:
+        raise DocumentError(f"cannot be read ({error.strerror}).", name) from None
+    except (UnicodeDecodeError, csv.Error):
+        raise DocumentError("is no CSV text.", name) from None
+    for key, found in groups.items():
+        values = np.array([numbers for _, numbers, _ in found], dtype=np.float64)
+        yield KernelRows(
+            dict(zip(operator.labels, key, strict=True)),
+            {column: values[:, i] for i, column in enumerate(operator.numbers)},
+            np.array([seconds for _, _, seconds in found]),
+            tuple(number for number, _, _ in found),
+        )
+
+
+def _row(row: dict[str, str], operator: Operator) -> tuple[list[float], float] | None:
+    """Numbers and seconds of a row; None where one cannot be read."""
+    try:
+        numbers = [float(row[column] or 0) for column in operator.numbers]
+        seconds = float(row["latency_ms"]) * MS
+    except (TypeError, ValueError):
+        return None
+    readable = all(np.isfinite(numbers)) and 0 < seconds < np.inf
+    return (numbers, seconds) if readable else None

@@ -1,0 +1,132 @@
+"""Fit kernel curves to operator tables: ``python tools/fit_operators.py FOLDER [--op gemm] [--device h100_sxm]``.
+
+FOLDER holds ``DEVICE_OPERATOR.csv`` files. For every kernel, the parameters that its operator names
+are fitted to the logarithm of predicted over measured, with a soft loss so that single odd rows do
+not move them. Prints medians per device and operator, and with ``--write`` updates
+``hardware/profiles/DEVICE.yaml``. Half of the rows can be kept back with ``--split`` to see how far a
+fit to the others reaches.
+"""
+
+import argparse
+import datetime as dt
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy.optimize import least_squares
+
+from llmplan.hardware.catalogue import device_of_stem
+from llmplan.perf.kernels import Operator
+from llmplan.perf.rates import Rates, rates_of
+from llmplan.perf.registry import OPERATORS
+from llmplan.perf.tables import KernelRows, kernel_rows
+
+LEAST_ROWS = 8
+"""Rows that a kernel needs to be fitted."""
+TARGET = Path(__file__).parent.parent / "hardware" / "profiles"
+
+
+def fit(operator: Operator, rows: KernelRows, device: Rates, chosen: np.ndarray) -> dict[str, float]:
+    """The parameters of one kernel, from the chosen rows."""
+    parameters = operator.parameters(rows.labels)
+    columns = {name: values[chosen] for name, values in rows.columns.items()}
+    measured = np.log(rows.measured_s[chosen])
+    low = np.array([p.low for p in parameters])
+    high = np.array([p.high for p in parameters])
+    start = np.clip([p.start for p in parameters], low, high)
+
+    def residuals(values: np.ndarray) -> np.ndarray:
+        named = {p.name: float(v) for p, v in zip(parameters, values, strict=True)}
+        predicted = operator.seconds(named, columns, rows.labels, device)
+        return np.log(np.maximum(predicted, 1e-12)) - measured
+
+    found = least_squares(
+        residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.1,
+        x_scale=np.maximum(np.abs(start), 1e-3), max_nfev=400,
+    )  # fmt: skip
+    return {p.name: float(f"{v:.6g}") for p, v in zip(parameters, found.x, strict=True)}
+
+
+def errors(
+    operator: Operator, named: dict[str, float], rows: KernelRows, device: Rates
+) -> np.ndarray:
+    """Absolute relative errors of all rows."""
+    predicted = operator.seconds(named, rows.columns, rows.labels, device)
+    return np.abs(predicted / rows.measured_s - 1)
+
+
+def main(argv: list[str]) -> int:
+    """Fit, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--op", action="append", choices=sorted(OPERATORS))
+    parser.add_argument("--device", action="append", help="stem of a file, as h100_sxm")
+    parser.add_argument("--split", action="store_true", help="fit to every other row")
+    parser.add_argument("--kernels", action="store_true", help="print every kernel")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(argv)
+    fitted: dict[str, list[dict[str, object]]] = {}
+    for name in options.op or sorted(OPERATORS):
+        operator = OPERATORS[name]
+        for path in sorted(options.folder.glob(f"*_{name}.csv")):
+            stem = path.stem.removesuffix(f"_{name}")
+            if options.device and stem not in options.device:
+                continue
+            device = device_of_stem(stem)
+            rates, found = rates_of(device), []
+            for rows in kernel_rows(path, operator):
+                count = len(rows.measured_s)
+                if count < LEAST_ROWS:
+                    continue
+                kept = np.arange(count) % 2 == 0 if options.split else np.ones(count, bool)
+                named = fit(operator, rows, rates, kept)
+                off = errors(operator, named, rows, rates)
+                found.append((count, off[kept], off[~kept]))
+                if options.kernels:
+                    words = " ".join(rows.labels.values())
+                    print(f"    {words:90} {count:5} median {np.median(off):6.1%} "
+                          f"p90 {np.quantile(off, 0.9):6.1%} {named}")
+                fitted.setdefault(device.slug, []).append(
+                    {
+                        "operator": name,
+                        "labels": rows.labels,
+                        "parameters": named,
+                        "rows": count,
+                        "median_error": float(f"{np.median(off):.3g}"),
+                        "p90_error": float(f"{np.quantile(off, 0.9):.3g}"),
+                        "ranges": {
+                            column: [float(values.min()), float(values.max())]
+                            for column, values in rows.columns.items()
+                        },
+                    }
+                )
+            if found:
+                seen = np.concatenate([a for _, a, _ in found])
+                unseen = np.concatenate([b for _, _, b in found])
+                kept_back = f", kept back {np.median(unseen):6.1%}" if len(unseen) else ""
+                print(f"{stem:24} {name:22} {sum(n for n, _, _ in found):6} rows "
+                      f"median {np.median(seen):6.1%} p90 {np.quantile(seen, 0.9):6.1%}{kept_back}")
+    if options.write:
+        for slug, kernels in fitted.items():
+            write(slug, kernels, set(options.op or OPERATORS))
+    return 0
+
+
+def write(slug: str, kernels: list[dict[str, object]], operators: set[str]) -> None:
+    """Replace the kernels of these operators in a device's profile."""
+    path = TARGET / f"{slug}.yaml"
+    old = yaml.safe_load(path.read_text())["kernels"] if path.is_file() else []
+    document = {
+        "device": slug,
+        "source": "operator tables of ai-dynamo/aiconfigurator 0.12.0 (Apache-2.0), log-spaced sample",
+        "date": dt.datetime.now(tz=dt.UTC).date(),
+        "tool": "tools/fit_operators.py",
+        "kernels": [k for k in old if k["operator"] not in operators] + kernels,
+    }
+    head = "# written by tools/fit_operators.py: do not edit\n"
+    path.write_text(head + yaml.safe_dump(document, sort_keys=False, width=100))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
