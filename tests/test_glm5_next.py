@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llmplan.analyze.ledger import ledger
+from llmplan.analyze.parameters import parameter_counts
 from llmplan.errors import DocumentError
 from llmplan.model.catalogue import load_model, load_spec
 from llmplan.model.compile import compile_spec
@@ -205,15 +206,40 @@ def test_what_cannot_be_read_is_refused(key):
         spec_of_config(config_with(**REFUSALS[key]), "small.json")
 
 
-def test_the_defaults_of_the_class_are_no_model():
-    config = copy.deepcopy(CONFIG)
-    config["vision_config"]["out_hidden_size"] = 1536
+@pytest.mark.oracle
+@needs_transformers
+def test_the_defaults_of_the_class_count_but_do_not_fit_together():
+    transformers = quiet_transformers()
+    defaults = transformers.Glm5NextConfig().to_dict()
+    architectures = ["Glm5NextForConditionalGeneration"]
 
-    with pytest.raises(DocumentError, match=r"vision_config\.out_hidden_size"):
-        spec_of_config(config, "small.json")
+    spec, document = spec_of_config({**defaults, "architectures": architectures}, "glm.json")
+    model = compile_spec(spec, document)
+    counts = parameter_counts(model)
+
+    # transformers 5.23.0 on the meta device: index_kpool 16, a tower that gives 1536 features
+    assert (counts.total, counts.buffers) == (313_786_889_214, 12_096)
+    assert (counts.vision, counts.active) == (460_072_448, 16_742_338_046)
+    assert spec.notes == (
+        "The projector gives 1,536 features, which do not fit the decoder's 4,096.",
+    )
+    assert model.identity.assumptions == (
+        "glm's projector gives 1,536 features, and its decoder takes 4,096.",
+    )
+
+
+@pytest.mark.oracle
+@needs_transformers
+def test_a_projector_of_another_width_has_the_parameters_of_the_class():
+    config = copy.deepcopy(CONFIG)
+    config["vision_config"]["out_hidden_size"] = 26
+
+    expected = sum(p.numel() for p in network(config).parameters())
+    assert sum(o.parameters * n for o, n in imported(config).counted()) == expected
 
 
 CONTRADICTIONS = [
+    ("projector:\n", "projector_width: 4096\nprojector:\n", "does not give hidden_size"),
     ("index_kpool: 4", "index_kpool: 5", "index_topk 2048 does not divide by index_kpool 5"),
     ("hc_mult: 4\n", "", "needs hc_mult"),
     ("projection_format: fp8", "projection_format: fp9", "fp9"),

@@ -44,7 +44,7 @@ def test_a_listed_model_is_refused_with_its_reason(name):
         ("unsloth/Qwen3.8-27B-NVFP4", "qwen3.8-27b"),
         ("Qwen/Qwen3.8-27B-FP8", "qwen3.8-27b"),
         ("Qwen3.8-Flash-Next", "qwen3.8-flash-next"),
-        ("MiniMaxAI/MiniMax-M3", "minimax-m3"),
+        ("stepfun-ai/Step-3.7-Flash", "step-3.7-flash"),
         ("HAWK", "hawk"),
     ],
 )
@@ -105,13 +105,13 @@ def test_what_was_announced_is_shown_in_words():
 
 def test_rows_to_compare_are_skipped_with_that_reason(tmp_path):
     table = tmp_path / "rows.csv"
-    table.write_text("slug,config_confidence,meta_total_params\nminimax-m3,partial,448052008448\n")
+    table.write_text("slug,config_confidence,meta_total_params\nstep-3.7-flash,partial,1000\n")
 
     outcome = llmplan("validate", "params", "--data", str(table), "--format", "json")
     (row,) = json.loads(outcome.stdout)["result"]["rows"]
 
     assert row["status"] == "skipped"
-    assert row["reason"] == f"unverified: {listed_model('minimax-m3').reason}"
+    assert row["reason"] == f"unverified: {listed_model('step-3.7-flash').reason}"
 
 
 def test_an_own_spec_of_that_name_is_used(tmp_path, monkeypatch):

@@ -46,8 +46,9 @@ NO_CLASS: Final = {
     "flux.1-schnell": NoClass("FluxPipeline", "a pipeline of classes; see test_flux.py"),
     "grok-2.5-270b": NoClass("Grok1ForCausalLM", "no class; counted from a list of tensor shapes"),
     "kimi-k3": NoClass("KimiK3ForConditionalGeneration", "no class; counted with mlx-lm"),
+    "llama-3.1-nemotron-ultra-253b": NoClass("DeciLMForCausalLM", "see test_import_nemotron_nas"),
+    "llama-3.3-nemotron-super-49b": NoClass("DeciLMForCausalLM", "see test_import_nemotron_nas"),
     "ling-2.5-1t": NoClass("BailingMoeV2_5ForCausalLM", "bailing_hybrid is the later Ling 3.0"),
-    "minimax-m3": NoClass("MiniMaxM3ForCausalLM", "the published config is known in part only"),
     "rwkv6-finch-7b": NoClass("Rwkv6ForCausalLM", "no class; counted with flash-linear-attention"),
 }
 
@@ -129,6 +130,12 @@ def kimi_vl(config: Config) -> Config:
     )(config)
 
 
+def minimax_m3(config: Config) -> Config:
+    """The tower names another class; its keys are those of the class's own tower."""
+    tower = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
+    return dict(config, vision_config=tower)
+
+
 def dbrx(config: Config) -> Config:
     """The class wants a float where the published file has the integer 1."""
     ffn = dict(config["ffn_config"], moe_normalize_expert_weights=1.0)
@@ -147,6 +154,7 @@ READ_AS: Final[dict[str, Callable[[Config], Config]]] = {
     "kimi-k2.5": kimi_k25,
     "kimi-k2.6": kimi_k25,
     "kimi-vl-a3b": kimi_vl,
+    "minimax-m3": minimax_m3,
     "minimax-text-01": minimax_text_01,
     "mistral-large-3": mistral_large_3,
     "mistral-small-3.1-24b": mistral_small,

@@ -45,6 +45,15 @@ ROLES = {
     "model.layers.3.mlp.shared_experts.up_proj.weight": Role.SHARED_EXPERTS,
     "model.layers.3.self_attn.kv_a_proj_with_mqa.weight": Role.ATTENTION,
     "model.layers.3.self_attn.kv_a_layernorm.weight": Role.NORM,
+    # Mistral Large 4, MiniMax-M3
+    "model.language_model.rotary_emb.alpha": Role.BUFFER,
+    "lerope.alpha": Role.BUFFER,
+    "layers.0.attention.ssmax_scaling.s": Role.ATTENTION,
+    "layers.0.attention.indexer.q_input_norm.bias": Role.NORM,
+    "layers.0.attention.indexer.weights_proj.weight": Role.ROUTER,
+    "language_model.model.layers.3.self_attn.index_q_proj.weight": Role.ATTENTION,
+    "language_model.model.layers.3.self_attn.index_k_norm.weight": Role.NORM,
+    "patch_merge_mlp.linear_1.weight": Role.PROJECTOR,
     # gpt-oss
     "model.layers.0.mlp.experts.gate_up_proj_blocks": Role.EXPERTS,
     "model.layers.0.mlp.experts.gate_up_proj_scales": Role.EXPERTS,

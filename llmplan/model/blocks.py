@@ -34,8 +34,8 @@ Branches = tuple[tuple[str, spec.BlockSpec], ...]
 
 
 def layer_operators(blocks: tuple[Branches, ...], frame: Frame) -> Operators:
-    """The blocks of a layer, one after the other or side by side."""
-    if frame.norm.placement in ("parallel", "parallel_pre"):
+    """The blocks of a layer, one after the other or side by side; none in an empty layer."""
+    if blocks and frame.norm.placement in ("parallel", "parallel_pre"):
         blocks = (tuple(block for branches in blocks for block in branches),)
     inside = (operator for branches in blocks for operator in _branch_operators(branches, frame))
     return (*inside, *own_input(frame), *_layer_scalar(frame))

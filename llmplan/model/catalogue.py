@@ -11,9 +11,8 @@ from llmplan.documents import Document, load_document
 from llmplan.errors import DocumentError, UnknownNameError, printable
 from llmplan.model.aliases import Reading, readings, short_name
 from llmplan.model.check import check_spec
-from llmplan.model.compile import compile_spec
 from llmplan.model.compiled import Model
-from llmplan.model.pipeline import check_pipeline, compile_pipeline
+from llmplan.model.pipeline import check_pipeline, compile_any
 from llmplan.model.pipeline_spec import PIPELINE, PipelineSpec
 from llmplan.model.spec import ModelSpec, SpecIdentity
 from llmplan.ops.precision import LINEAR_ROLES
@@ -117,7 +116,8 @@ def load_config(path: Path) -> Model:
 
     spec, document = import_file(path)
     is_config = path.suffix == ".json" and not path.name.endswith(".index.json")
-    return compile_spec(spec, document, () if is_config else spec.notes)
+    says_all = is_config and isinstance(spec, ModelSpec)
+    return compile_any(spec, document, () if says_all else spec.notes)
 
 
 def load_spec(path: Path, found: Found | None = None) -> Model:
@@ -131,10 +131,10 @@ def load_spec(path: Path, found: Found | None = None) -> Model:
     if document.data.get("kind") == PIPELINE:
         pipeline = _read_spec(path, document, PipelineSpec, found)
         check_pipeline(pipeline, document)
-        return compile_pipeline(pipeline, document, remark)
+        return compile_any(pipeline, document, remark)
     spec = _read_spec(path, document, ModelSpec, found)
     check_spec(spec, document)
-    return compile_spec(spec, document, remark)
+    return compile_any(spec, document, remark)
 
 
 def _read_spec(path: Path, document: Document, kind: type[AnySpec], found: Found | None) -> AnySpec:

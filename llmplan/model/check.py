@@ -42,7 +42,10 @@ def faults(model: spec.ModelSpec) -> Iterator[Fault]:
 
 def _projector_faults(model: spec.ModelSpec) -> Iterator[Fault]:
     """Each matrix takes what the one before it gives; the last one gives the decoder's width."""
-    yield from _chain_faults(model.projector, model.hidden_size, ("projector",))
+    width = model.projector_width or model.hidden_size
+    yield from _chain_faults(model.projector, width, ("projector",))
+    if model.projector_width and (not model.projector or width == model.hidden_size):
+        yield ("projector_width",), "needs a projector that does not give hidden_size."
     yield from _chain_faults(model.audio_projector, model.hidden_size, ("audio_projector",))
     if model.deepstack:
         if not model.projector:
@@ -55,6 +58,8 @@ def _chain_faults(chain: spec.Projector, hidden_size: int, at: KeyPath) -> Itera
     given = None
     for index, item in enumerate(chain):
         into = _width_in(item)
+        joined = item.joined if isinstance(item, spec.ProjectorLinear) else 1
+        given = given * joined if given else None
         if given and into != given and isinstance(chain[index - 1], spec.ProjectorLinear):
             yield (*at, index), f"takes {into} features, but gets {given}."
         given = item.out_features if isinstance(item, spec.ProjectorLinear) else item.width
@@ -214,12 +219,28 @@ def _attention(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
         yield "shares_keys_and_values", "needs a cache, which layers that are not causal lack."
     if block.differential:
         yield from _differential_faults(block)
+    if block.block_indexer is not None:
+        yield from _block_indexer_faults(block, block.block_indexer)
     if block.attention_experts is not None:
         yield from _routed_attention_faults(block)
     if block.qk_norm_bias and block.qk_norm != "head":
         yield "qk_norm_bias", "needs qk_norm: head."
     if block.sliding_window and block.attention_chunk_size:
         yield "attention_chunk_size", "stands beside sliding_window; a layer has one of them."
+
+
+def _block_indexer_faults(
+    block: spec.AttentionBlock, indexer: spec.BlockIndexerSpec
+) -> Iterator[tuple[str, str]]:
+    """Each key/value head has its choice of blocks, out of all keys."""
+    if indexer.index_n_heads != block.num_key_value_heads:
+        yield "block_indexer", "needs as many index_n_heads as num_key_value_heads."
+    if not block.causal:
+        yield "block_indexer", "needs causal: true."
+    for key in ("sliding_window", "attention_chunk_size", "differential", "attention_experts",
+                "shares_keys_and_values", "attention_sinks"):  # fmt: skip
+        if getattr(block, key):
+            yield key, "stands beside block_indexer, which cannot say it."
 
 
 def _differential_faults(block: spec.AttentionBlock) -> Iterator[tuple[str, str]]:
@@ -261,6 +282,8 @@ def _compressed_attention(block: spec.CompressedAttentionBlock) -> Iterator[tupl
         yield "indexer", "of type shared stands in mla blocks only."
     if block.indexer and block.indexer.index_kpool > 1:
         yield "indexer", "has index_kpool; entries are compressed already."
+    if block.indexer and (block.indexer.query_norm or block.indexer.position_scale):
+        yield "indexer", "has query_norm or position_scale, which stand in mla blocks only."
 
 
 @block_faults.register
@@ -271,6 +294,8 @@ def _mla(block: spec.MlaBlock) -> Iterator[tuple[str, str]]:
         topk, pool = block.indexer.index_topk, block.indexer.index_kpool
         for key, message in _not_divisible("index_topk", topk, "index_kpool", pool):
             yield "indexer", f"{key} {message}"
+        if block.indexer.query_norm and block.q_lora_rank is not None:
+            yield "indexer", "has query_norm; its queries come from q_lora_rank, which is normed."
 
 
 @block_faults.register

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
 from llmplan.documents import Document
 from llmplan.dtypes import divide_up, format_named
@@ -18,6 +19,10 @@ from llmplan.ops.linear import Linear, Split, Tokens
 from llmplan.ops.norm import GATE_FLOPS, Elementwise, LearnedScale, Norm, StoredScale
 from llmplan.ops.precision import Precision, Role
 from llmplan.ops.residual import AttentionResidual
+
+EMPTY: Final = "empty"
+"""Name of a layer without blocks: the stream passes it as it is."""
+_CLASS_DEFAULT: Final = "defaults of its class; its published config was not read"
 
 
 def compile_spec(
@@ -43,10 +48,17 @@ def compile_spec(
     )
     optional = (_mtp(model, frame), _vision(model, frame), _projector(model, frame))
     return Model(
-        identity_of(model, document, assumptions),
+        identity_of(model, document, (*assumptions, *_misfits(model))),
         model.max_position_embeddings,
         (_decoder(model, frame), *(c for c in optional if c is not None)),
     )
+
+
+def _misfits(model: spec.ModelSpec) -> Iterator[str]:
+    """What a model lacks to run, though it can be counted."""
+    if model.projector_width:
+        gives, takes = f"{model.projector_width:,}", f"{model.hidden_size:,}"
+        yield f"{model.name}'s projector gives {gives} features, and its decoder takes {takes}."
 
 
 def _residual_sums(model: spec.ModelSpec) -> int:
@@ -67,6 +79,8 @@ def identity_of(
     """What a model is called and where it comes from."""
     revision = f", revision {model.source.revision}" if model.source.revision else ""
     source = f"{model.source.config}{revision} ({model.source.date}, {model.source.confidence})"
+    if model.source.confidence == "class-default":
+        assumptions = (*assumptions, f"{model.name} is described by the {_CLASS_DEFAULT}.")
     return Identity(
         model.name,
         model.family,
@@ -107,7 +121,15 @@ def _after_the_table(model: spec.ModelSpec, frame: Frame) -> Iterator[Operator]:
         )
     if model.embedding_norm:
         yield frame.stream_norm("embedding_norm")
+    if model.rotary_scales:
+        yield _rotary_scales(model.rotary_scales, frame)
     yield from inputs_of_all_layers(model, frame)
+
+
+def _rotary_scales(pairs: int, frame: Frame) -> StoredScale:
+    """Factors on the frequencies, applied where a token's rotary angles are formed."""
+    label = "rotary_scales"
+    return StoredScale(label, frame.precision, pairs, 1.0, entries=pairs, label=label)
 
 
 def _after_the_layers(frame: Frame, tokens: Tokens) -> Operators:
@@ -172,7 +194,9 @@ def stacked_layers(
         again = shared & stored
         if (names, again) not in layers:
             inside = replace(frame, stored=again)
-            layers[names, again] = Layer("+".join(flat), _layer_operators(names, blocks, inside))
+            layers[names, again] = Layer(
+                "+".join(flat) or EMPTY, _layer_operators(names, blocks, inside)
+            )
         order.append(layers[names, again])
         stored |= shared
     return tuple(order)

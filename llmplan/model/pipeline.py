@@ -6,12 +6,12 @@ from dataclasses import replace
 from llmplan.documents import Document
 from llmplan.model.autoencoder import autoencoder_component, latent_side
 from llmplan.model.check import Fault, precision_faults, stack_faults
-from llmplan.model.compile import identity_of, native_precision, stacked_layers
+from llmplan.model.compile import compile_spec, identity_of, native_precision, stacked_layers
 from llmplan.model.compiled import Component, Diffusion, Model, Part
 from llmplan.model.flux_transformer import transformer_component
 from llmplan.model.frame import Frame
 from llmplan.model.pipeline_spec import PipelineSpec, TextEncoderSpec
-from llmplan.model.spec import AttentionBlock
+from llmplan.model.spec import AttentionBlock, ModelSpec
 from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator
 from llmplan.ops.embedding import Embedding, LearnedVectors, PositionTable
@@ -84,6 +84,15 @@ def compile_pipeline(
             ((Part.TEXT_ENCODER, parts.text_encoder.max_length), (Part.TEXT_ENCODER_2, prompt)),
         ),
     )
+
+
+def compile_any(
+    spec: ModelSpec | PipelineSpec, document: Document, assumptions: tuple[str, ...] = ()
+) -> Model:
+    """The operators of a checked spec, of a language model or of a pipeline."""
+    if isinstance(spec, PipelineSpec):
+        return compile_pipeline(spec, document, assumptions)
+    return compile_spec(spec, document, assumptions)
 
 
 def _text_encoder(part: Part, spec: TextEncoderSpec, precision: Precision) -> Component:

@@ -6,13 +6,21 @@ from functools import partial
 from llmplan.dtypes import divide_exactly, format_named
 from llmplan.model import spec
 from llmplan.model.frame import Frame, Operators, Width
+from llmplan.model.indexed_blocks import block_indexer, over_blocks
 from llmplan.ops.attention import Attention, Mask
 from llmplan.ops.compressed import Compressor
 from llmplan.ops.differential import DifferentialAttention
 from llmplan.ops.latent import ExpandedLatentAttention
 from llmplan.ops.linear import Split
 from llmplan.ops.moe import Router
-from llmplan.ops.norm import GATE_FLOPS, ROTARY_FLOPS, Elementwise, Norm, NormKind
+from llmplan.ops.norm import (
+    GATE_FLOPS,
+    ROTARY_FLOPS,
+    Elementwise,
+    LearnedScale,
+    Norm,
+    NormKind,
+)
 from llmplan.ops.precision import Role
 from llmplan.ops.routed_linear import OutputBias, RoutedLinear
 from llmplan.ops.sparse import Indexer
@@ -42,7 +50,8 @@ def attention(block: spec.AttentionBlock, frame: Frame) -> Operators:
         *_qk_norms(block, frame),
         *_value_norm(block, frame, h_v),
         *_rotary(block, frame),
-        _attention_core(block, frame, h_v),
+        *block_indexer(block, frame),
+        over_blocks(_attention_core(block, frame, h_v), block.block_indexer),
         *_difference(block, frame, output),
         *_output_gate(block, frame, output),
         *(
@@ -213,6 +222,7 @@ def latent_attention(block: spec.MlaBlock, frame: Frame) -> Operators:
     outside = _own_format(frame, block.projection_format)
     return (
         *_mla_queries(block, outside),
+        *_position_scale(block, frame),
         outside.column("kv_a_proj_with_mqa", latent, Role.ATTENTION),
         Norm("kv_a_layernorm", precision, block.kv_lora_rank, label="kv_lora_rank"),
         *((rotary, Elementwise("rotary_k", precision, rope, ROTARY_FLOPS)) * rotates),
@@ -248,16 +258,34 @@ def _mla_queries(block: spec.MlaBlock, frame: Frame) -> Operators:
     )
 
 
+def _position_scale(block: spec.MlaBlock, frame: Frame) -> Operators:
+    if not block.position_scale:
+        return ()
+    H, head = block.num_attention_heads, block.qk_nope_head_dim + block.qk_rope_head_dim
+    scale = _scaled_by_position("position_scale", H, head, "num_attention_heads", frame)
+    return (replace(scale, split_units=H),)
+
+
+def _scaled_by_position(name: str, heads: int, head: int, label: str, frame: Frame) -> LearnedScale:
+    """Queries times (scale x log(position) + bias); every rank holds the two numbers a head."""
+    formula = f"2 x {label}"
+    return LearnedScale(
+        name, frame.precision, heads * head, 1.0, entries=2 * heads, role=Role.BIAS, label=formula
+    )
+
+
 def _indexer(block: spec.MlaBlock, frame: Frame) -> Operators:
     """Projections and scores of the indexer; every rank holds all of it."""
     if block.indexer is None or block.indexer.indexer_type == "shared":
         return ()
     heads, head = block.indexer.index_n_heads, block.indexer.index_head_dim
     pool = block.indexer.index_kpool
-    rank = (block.q_lora_rank or frame.hidden_size, "q_lora_rank")
+    rank = (block.q_lora_rank, "q_lora_rank") if block.q_lora_rank else _stream(frame)
     queries = Width(heads * head, "index_n_heads x index_head_dim")
     return (
+        *_index_query_norm(block.indexer, frame),
         frame.between("indexer.wq_b", rank, queries, Role.ATTENTION),
+        *_index_query_scale(block.indexer, frame),
         frame.column("indexer.wk", Width(head, "index_head_dim"), Role.ATTENTION),
         Norm(
             "indexer.k_norm",
@@ -278,6 +306,25 @@ def _indexer(block: spec.MlaBlock, frame: Frame) -> Operators:
             entry_label="index_kpool",
         ),
     )
+
+
+def _stream(frame: Frame) -> tuple[int, str]:
+    return frame.hidden_size, "hidden_size"
+
+
+def _index_query_norm(indexer: spec.IndexerSpec, frame: Frame) -> Operators:
+    if not indexer.query_norm:
+        return ()
+    kind, name = NormKind.LAYER, "indexer.q_input_norm"
+    return (Norm(name, frame.precision, frame.hidden_size, kind=kind, has_bias=True),)
+
+
+def _index_query_scale(indexer: spec.IndexerSpec, frame: Frame) -> Operators:
+    if not indexer.position_scale:
+        return ()
+    heads, head = indexer.index_n_heads, indexer.index_head_dim
+    name = "indexer.position_scale"
+    return (_scaled_by_position(name, heads, head, "index_n_heads", frame),)
 
 
 def _key_pool(pool: int, width: int, frame: Frame) -> Operators:

@@ -65,6 +65,19 @@ class NormSpec(Strict):
 OutputScale = Literal["none", "scalar", "channel"]
 
 
+class BlockIndexerSpec(Strict):
+    """The indexer that chooses which blocks of keys a query attends to (MiniMax-M3)."""
+
+    index_n_heads: SmallCount
+    """Indexer heads, one for each key/value head."""
+    index_head_dim: SmallCount
+    """Width of an indexer head and of its cached key."""
+    index_block_size: SmallCount
+    """Keys that are chosen together."""
+    index_topk_blocks: SmallCount
+    """Blocks each query attends to at most, that of its own position among them."""
+
+
 class AttentionBlock(Strict):
     """Softmax attention: MHA, GQA or MQA, full, windowed or chunked."""
 
@@ -114,6 +127,8 @@ class AttentionBlock(Strict):
     shares_keys_and_values: Flag = False
     """Keys and values are those of an earlier layer of the same kind: no projections of them, and
     no cache of its own (Gemma 4 E2B)."""
+    block_indexer: BlockIndexerSpec | None = None
+    """Sparse attention on top, over blocks of keys."""
     causal: Flag = True
     """False in encoders, which also keep no cache."""
     output_scale: OutputScale = "none"
@@ -157,6 +172,10 @@ class IndexerSpec(Strict):
     index_kpool: SmallCount = 1
     """Tokens whose keys are pooled to one by learned weights and chosen together; what is no whole
     pool yet is attended besides (GLM-5.3 Flash)."""
+    query_norm: Flag = False
+    """A LayerNorm of the stream, from which queries then come (Mistral Large 4)."""
+    position_scale: Flag = False
+    """Queries are scaled as by position_scale of the block, with numbers of their own."""
 
 
 class MlaBlock(Strict):
@@ -178,6 +197,9 @@ class MlaBlock(Strict):
     """Head width of values."""
     rotary: Flag = True
     """False where the positional part is not rotated (Kimi Linear)."""
+    position_scale: Flag = False
+    """Queries are scaled by a learned line in the logarithm of their position, two numbers a head
+    (Mistral Large 4)."""
     projection_format: Text | None = None
     """Published format of the projections around the attention, output included, where it differs
     from that of kv_b_proj and the indexer (GLM-5.3 Flash)."""
@@ -479,7 +501,7 @@ BlockSpec = Annotated[
 
 
 SideBySide = Annotated[tuple[BlockName, ...], Field(min_length=2, max_length=16)]
-LayerBlocks = Annotated[tuple[BlockName | SideBySide, ...], Field(min_length=1, max_length=16)]
+LayerBlocks = Annotated[tuple[BlockName | SideBySide, ...], Field(max_length=16)]
 
 
 class LayerRun(Strict):
@@ -488,7 +510,8 @@ class LayerRun(Strict):
     count: SmallCount = 1
     """How often the layer, or the whole pattern, stands here."""
     blocks: LayerBlocks | None = None
-    """The blocks of one layer, in order; a list among them runs side by side on one norm."""
+    """The blocks of one layer, in order; a list among them runs side by side on one norm. A layer
+    may have none, as where a search took all of it away (Nemotron Ultra)."""
     pattern: "LayerRuns | None" = None
     """Runs that make up one period, instead of blocks."""
 
@@ -501,7 +524,7 @@ class MtpSpec(Strict):
 
     num_nextn_predict_layers: SmallCount
     """Modules."""
-    blocks: LayerBlocks
+    blocks: Annotated[LayerBlocks, Field(min_length=1)]
     """The blocks of the decoder layer in each."""
     single_stream: Flag = False
     """The layer has no hyper-connections where the decoder has (GLM-5.3 Flash)."""
@@ -573,6 +596,8 @@ class ProjectorLinear(Strict):
     """Whether there is a bias."""
     gated: Flag = False
     """A second matrix of the same shape, whose output is multiplied with that of the first."""
+    joined: SmallCount = 1
+    """Vectors that stand side by side in in_features, as of patches that are joined."""
 
 
 class ProjectorNorm(Strict):
@@ -686,6 +711,9 @@ class ModelSpec(SpecIdentity):
     extra_input_rows: Count | None = None
     """Rows of the input table beyond vocab_size, for tokens that are never predicted (Llama 3.2
     Vision); the output head has none."""
+    rotary_scales: SmallCount | None = None
+    """Stored factors on the frequencies of the rotary tables, a buffer: one for each rotated pair,
+    the same in all layers (Mistral Large 4)."""
     norm: NormSpec = NormSpec()
     """Norms of the residual stream."""
     embedding_norm: Flag = False
@@ -716,6 +744,9 @@ class ModelSpec(SpecIdentity):
     """Vision tower."""
     projector: Projector = ()
     """What carries vision features into the decoder; without a tower, patches of pixels."""
+    projector_width: Count | None = None
+    """Width that the projector gives where that is not hidden_size, as in the defaults of a class
+    that do not fit together (GLM-5.3 Flash): such a model counts, but cannot run on images."""
     audio_projector: Projector = ()
     """What carries frames of sound into the decoder where there is no audio tower (Gemma 4 12B)."""
     deepstack: DeepstackSpec | None = None

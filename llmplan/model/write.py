@@ -6,13 +6,15 @@ from typing import Any, Final
 
 MODELINE: Final = "# yaml-language-server: $schema=model.schema.json"
 _GROUPS: Final = (
-    ("name", "family", "hf_ids", "variants", "architecture", "source", "license", "release_date",
-     "notes"),
+    ("kind", "name", "family", "hf_ids", "variants", "architecture", "source", "license",
+     "release_date", "notes"),
     ("max_position_embeddings", "hidden_size", "num_hidden_layers", "vocab_size",
      "extra_input_rows", "hidden_size_per_layer_input", "vocab_size_per_layer_input",
-     "tie_word_embeddings", "lm_head_bias", "num_positions", "embedding_norm", "norm"),
-    ("precision",), ("blocks",), ("layers",), ("mtp",), ("vision",), ("projector",),
-    ("audio_projector",),
+     "tie_word_embeddings", "lm_head_bias", "num_positions", "rotary_scales", "embedding_norm",
+     "norm"),
+    ("image_size", "num_inference_steps", "patch_size"), ("pipeline",),
+    ("precision",), ("blocks",), ("layers",), ("mtp",), ("vision",),
+    ("projector_width", "projector"), ("audio_projector",),
 )  # fmt: skip
 
 

@@ -53,6 +53,28 @@ def pooled_pairs(step: Step, m: int, most: int) -> Array:
     return result
 
 
+def block_pairs(step: Step, m: int, most: int) -> Array:
+    """Query-key pairs of each request where queries attend to k blocks of m keys, their own too.
+
+    The n-th query of its request stands at place (n - 1) mod m of its own block and sees that up to
+    itself; of the floor((n - 1) / m) blocks before it, k - 1 are chosen at most:
+    1 + (n - 1) mod m + m·min(floor((n - 1) / m), k - 1).
+
+    Shapes: step fields [..., G]; result [..., G].
+    """
+    S, T = step.context, step.new_tokens
+    return _sum_of_blocks(S + T, m, most) - _sum_of_blocks(S, m, most)
+
+
+def _sum_of_blocks(n: Array, m: int, most: int) -> Array:
+    """The same, summed over the first n queries of a request: all keys, less blocks not chosen."""
+    before = np.maximum(n - 1, 0)
+    every = n * (n + 1) / 2
+    chosen = _sum_of_entries(before, m, most - 1) if most > 1 else 0.0
+    total: Array = every - m * (_sum_of_entries(before, m, 0) - chosen)
+    return total
+
+
 def complete_entries(step: Step, m: int) -> Array:
     """Entries of all requests that become complete in a step."""
     S, T = step.context, step.new_tokens

@@ -124,8 +124,8 @@ class LearnedScale(Elementwise):
     """A product with learned numbers, which every rank holds: gates of a branch, layer scales.
 
     Attributes:
-        entries: How many; one for a whole branch, or one a channel.
-        role: Norm, or vision for those of the tower.
+        entries: How many; one for a whole branch, one a channel, or two a head.
+        role: Norm, bias for those of heads, or vision for those of the tower.
         label: The same in words of the spec's keys.
     """
 

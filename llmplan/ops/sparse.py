@@ -13,6 +13,9 @@ from llmplan.ops.entries import complete_entries, entries_read, entry_pairs
 SELECT_FLOPS_PER_SCORE: Final = 3.0
 """ReLU, weighting and adding one head's score; the top-k selection itself is not counted."""
 
+MAXIMUM_FLOPS_PER_SCORE: Final = 1.0
+"""Where blocks of keys are chosen, by the largest score of a block."""
+
 
 @dataclass(frozen=True, slots=True)
 class Indexer(Operator):
@@ -23,6 +26,7 @@ class Indexer(Operator):
         index_head_dim: Width of a head and of the one key that an entry leaves.
         tokens_per_entry: Tokens that a key stands for; more than one where they are compressed.
         entry_label: That number in words of the spec's keys.
+        flops_per_score: Vector work on a score of one head.
     """
 
     index_n_heads: int
@@ -30,6 +34,7 @@ class Indexer(Operator):
     mask: Mask = Mask.CAUSAL
     tokens_per_entry: int = 1
     entry_label: str = field(default="compress_ratio", compare=False)
+    flops_per_score: float = SELECT_FLOPS_PER_SCORE
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -49,7 +54,7 @@ class Indexer(Operator):
         query_width = self.index_n_heads * self.index_head_dim
         return Cost(
             attention_flops=2.0 * self.index_head_dim * scores,
-            vector_flops=SELECT_FLOPS_PER_SCORE * scores,
+            vector_flops=self.flops_per_score * scores,
             state_read_bytes=key_bytes * entries_read(step, m, 0),
             state_written_bytes=key_bytes * complete_entries(step, m),
             activation_bytes=query_width * self.activation_width_bytes * step.tokens,

@@ -9,7 +9,6 @@ from llmplan.errors import nearest_names, printable
 from llmplan.model.check import check_spec
 from llmplan.model.importing.families import MODEL_TYPES, READERS
 from llmplan.model.importing.ignored import IGNORED
-from llmplan.model.importing.json_file import load_json
 from llmplan.model.importing.parts import Spec
 from llmplan.model.importing.quantization import with_precision
 from llmplan.model.importing.view import ConfigView
@@ -18,18 +17,13 @@ from llmplan.model.write import spec_text
 from llmplan.validation import validated
 
 
-def import_config(path: Path) -> tuple[ModelSpec, Document]:
-    """The spec of a config file, and the document it would be written as.
+def spec_of_config(data: dict[str, Any], name: str) -> tuple[ModelSpec, Document]:
+    """The spec of a parsed config, and the document it would be written as.
 
     Raises:
-        DocumentError: The file cannot be read, names an unknown architecture, or has a key that
-            no reader knows.
+        DocumentError: It names an unknown architecture, or has a key that no reader knows; ``name``
+            is the file in the message.
     """
-    return spec_of_config(load_json(path), str(path))
-
-
-def spec_of_config(data: dict[str, Any], name: str) -> tuple[ModelSpec, Document]:
-    """The spec of a parsed config; ``name`` is the file in messages."""
     return finished_spec(body_of_config(data, name), name)
 
 
@@ -38,7 +32,7 @@ def body_of_config(data: dict[str, Any], name: str) -> Spec:
     config = ConfigView(data, name)
     architecture = architecture_of(config)
     body = with_precision(config, READERS[architecture](config))
-    _refuse_unread(config)
+    refuse_unread(config)
     return {**_identity(config, architecture), **body}
 
 
@@ -66,8 +60,8 @@ def _identity(config: ConfigView, architecture: str) -> Spec:
     stem = Path(config.name).stem
     name = Path(config.name).resolve().parent.name if stem == "config" else stem
     return {
-        "name": _slug(hub_ids[0].rpartition("/")[2] if hub_ids else name),
-        "family": _slug(config.text("model_type", "unknown")),
+        "name": slug(hub_ids[0].rpartition("/")[2] if hub_ids else name),
+        "family": slug(config.text("model_type", "unknown")),
         "hf_ids": hub_ids,
         "architecture": architecture,
         "source": {
@@ -78,12 +72,14 @@ def _identity(config: ConfigView, architecture: str) -> Spec:
     }
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """A name of a catalogue that comes near to ``text``."""
     kept = "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in text.lower())
     return kept.strip("._-")[:80] or "imported"
 
 
-def _refuse_unread(config: ConfigView) -> None:
+def refuse_unread(config: ConfigView) -> None:
+    """Refuse a key that no reader looked at, unless it is known to change no size."""
     for view, key in config.unread():
         if key not in IGNORED:
             raise view.refusal(key, "is not known, and may change sizes")

@@ -37,7 +37,8 @@ _ALSO: Final = {
     "attention": (
         "self_attn.g_proj", "self_attn.gate_proj", "self_attn.indexer.wq_b",
         "self_attn.indexer.wk", "self_attn.fused_qkv_a_proj_with_mqa", "linear_attn.in_proj_ba",
-        "linear_attn.in_proj_a", "linear_attn.in_proj_b",
+        "linear_attn.in_proj_a", "linear_attn.in_proj_b", "self_attn.index_q_proj",
+        "self_attn.index_k_proj", "self_attn.indexer.q_proj", "self_attn.indexer.k_proj",
     ),
 }  # fmt: skip
 """Modules of a role that not every model has; a list need not name them."""
@@ -46,6 +47,7 @@ _NEVER_CONVERTED: Final = (
     "post_feedforward_layernorm", "self_attn.q_norm", "self_attn.k_norm",
     "cross_attn.q_norm", "cross_attn.k_norm",
     "self_attn.q_a_layernorm", "self_attn.kv_a_layernorm", "self_attn.rotary_emb",
+    "self_attn.index_q_norm", "self_attn.index_k_norm", "self_attn.indexer.q_norm",
     "self_attn.indexer.weights_proj", "self_attn.indexer.k_norm", "linear_attn.conv1d",
     "linear_attn.norm", "mamba.conv1d", "mlp.router", "mlp.router.gate", "mlp.router.classifier",
     "mlp.shared_expert_gate", "e_score_correction_bias", "mlp.gate.e_score_correction_bias",

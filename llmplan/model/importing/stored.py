@@ -10,10 +10,12 @@ from llmplan.dtypes import BF16, FORMATS, FP32
 from llmplan.errors import DocumentError, InputError, printable
 from llmplan.model.compile import compile_spec
 from llmplan.model.compiled import Model, Part
-from llmplan.model.importing.config import body_of_config, finished_spec, import_config
+from llmplan.model.importing.config import body_of_config, finished_spec, spec_of_config
 from llmplan.model.importing.gguf import config_of_gguf
 from llmplan.model.importing.json_file import load_json
 from llmplan.model.importing.parts import Spec
+from llmplan.model.importing.pipelines import import_pipeline, is_pipeline
+from llmplan.model.pipeline_spec import PipelineSpec
 from llmplan.model.spec import ModelSpec
 from llmplan.model.stored.gguf_file import read_gguf
 from llmplan.model.stored.safetensors_file import (
@@ -39,8 +41,10 @@ _NO_CONFIG: Final = (
 )
 
 
-def import_file(path: Path) -> tuple[ModelSpec, Document]:
+def import_file(path: Path) -> tuple[ModelSpec | PipelineSpec, Document]:
     """The spec of a config, a safetensors file or index with its config, or a GGUF file.
+
+    A config may be that of a diffusion pipeline.
 
     Raises:
         InputError: A file of another kind.
@@ -52,7 +56,8 @@ def import_file(path: Path) -> tuple[ModelSpec, Document]:
     if name.endswith((".safetensors", INDEX_SUFFIX)):
         return _of_safetensors(path)
     if name.endswith(".json"):
-        return import_config(path)
+        data = load_json(path)
+        return import_pipeline(data, path) if is_pipeline(data) else spec_of_config(data, str(path))
     raise InputError(
         f"'{printable(str(path))}' is nothing to import: give a config.json, a .safetensors file, "
         "its .safetensors.index.json, a .gguf file, or ORG/NAME of a repository."

@@ -103,6 +103,17 @@ class ConfigView:
             self._parts[key] = ConfigView(value, self.name, (*self.path, key))
         return self._parts[key]
 
+    def parts(self, key: str) -> list["ConfigView"]:
+        """A list of nested objects; their keys are checked with those of the whole."""
+        check = _is_list_of(lambda value: isinstance(value, dict))
+        values = self._typed(key, _REQUIRED, check, "a list of objects")
+        if len(values) > MAX_LAYERS:
+            raise self.refusal(key, f"has {len(values):,} items, and {MAX_LAYERS:,} is the most")
+        for index, value in enumerate(values):
+            name = f"{key}.{index}"
+            self._parts.setdefault(name, ConfigView(value, self.name, (*self.path, name)))
+        return [self._parts[f"{key}.{index}"] for index in range(len(values))]
+
     def renamed(self, names: dict[str, str]) -> "ConfigView":
         """This object with keys under other names; each is checked as a key of its own."""
         data = {names.get(key, key): value for key, value in self._data.items()}

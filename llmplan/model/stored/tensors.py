@@ -12,7 +12,7 @@ SCALE_SUFFIX: Final = re.compile(
     r"|input_scale|scales|qzeros|g_idx|weight_zero_point|weight_shape|k_scale|v_scale)$"
 )
 _COMPUTED: Final = re.compile(
-    r"(?:^|\.)(?:rotary_emb\.|rope_freqs|rope_factors_)|inv_freq$|\.masked_bias$"
+    r"(?:^|\.)(?:rotary_emb\.(?!alpha$)|rope_freqs|rope_factors_)|inv_freq$|\.masked_bias$"
 )
 """Tables that follow from the config; some files store them."""
 _PACKED: Final = re.compile(r"(_blocks|\.qweight|\.weight_packed)$")
@@ -65,10 +65,11 @@ _RULES: Final = tuple(
     (re.compile(pattern), role)
     for pattern, role in (
         (r"e_score_correction_bias|exp_probs_b|expert_bias|correction_bias", Role.BUFFER),
-        (r"multi_modal_projector|mm_projector|vision_adapter|merger|connector|^mm\.\d",
+        (r"(?:rotary_emb|lerope)\.alpha$", Role.BUFFER),
+        (r"multi_modal_projector|mm_projector|patch_merge_mlp|vision_adapter|merger|connector|^mm\.\d",
          Role.PROJECTOR),
         (r"vision|visual|vit\.|^v\.blk|image_", Role.VISION),
-        (r"shared_expert_gate|shexp_gate|ffn_gate_inp_shexp", Role.ROUTER),
+        (r"shared_expert_gate|shexp_gate|ffn_gate_inp_shexp|indexer\.weights_proj", Role.ROUTER),
         (r"shared_expert|share_expert|shared_mlp|_shexp", Role.SHARED_EXPERTS),
         (r"(?:mlp|moe|mixer|ffn|feed_forward|block_sparse_moe)\.gate\.|router|ffn_gate_inp",
          Role.ROUTER),

@@ -25,8 +25,18 @@ def glm5_next(config: ConfigView) -> Spec:
     text.require("model_type", "glm5_next_text", None)
     body, images = glm5_next_text(text), config.part("vision_config")
     tower = _tower(images)
-    projector = _merger(images, tower["hidden_size"], body["hidden_size"])
-    return {**body, "vision": tower, "projector": projector}
+    out = images.count("out_hidden_size")
+    projector = _merger(images, tower["hidden_size"], out)
+    return {**body, **_misfit(out, body), "vision": tower, "projector": projector}
+
+
+def _misfit(out: int, body: Spec) -> Spec:
+    """The defaults of the class do not fit together; they count, but no image can be read."""
+    D = body["hidden_size"]
+    if out == D:
+        return {}
+    note = f"The projector gives {out:,} features, which do not fit the decoder's {D:,}."
+    return {"projector_width": out, "notes": [note]}
 
 
 def glm5_next_text(config: ConfigView) -> Spec:
@@ -109,7 +119,6 @@ def _tower(config: ConfigView) -> Spec:
 
 def _merger(config: ConfigView, width: int, out: int) -> list[Spec]:
     """Patches are joined by a strided convolution, then pass a matrix, a norm and a network."""
-    config.require("out_hidden_size", out)
     inner = config.count("projection_intermediate_size", 10240)
     return [
         vision.linear(width * config.count("spatial_merge_size", 2) ** 2, out, bias=True),

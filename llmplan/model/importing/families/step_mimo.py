@@ -200,9 +200,19 @@ def _step_mtp(config: ConfigView, mixers: list[str]) -> Spec | None:
     return {"num_nextn_predict_layers": modules, "blocks": ["local", "dense"], "own_head": True}
 
 
+def step_37_flash(config: ConfigView) -> Spec:
+    """Step 3.7 Flash, of which only copies without the heads of window layers are known."""
+    if not config.has("attention_other_setting"):
+        why = "is missing; without it the heads of window layers, which differ, are not known"
+        raise config.refusal("attention_other_setting", why)
+    why = "names a class whose whole config was not seen; its tower cannot be read so far"
+    raise config.refusal("architectures", why)
+
+
 READERS: Final = {
     "MiMoV2FlashForCausalLM": mimo_v2_flash,
     "Step3p5ForCausalLM": step_35,
+    "Step3p7FlashForCausalLM": step_37_flash,
 }
 MODEL_TYPES: Final = {
     "mimo_v2_flash": "MiMoV2FlashForCausalLM",
