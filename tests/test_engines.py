@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmplan.analyze.loaded import rotary_table_bytes
 from llmplan.analyze.serving import serving
 from llmplan.dtypes import state_format_named
 from llmplan.engines.facts import LayerCache
@@ -15,7 +16,7 @@ from llmplan.engines.settings import EngineName, Settings
 from llmplan.engines.versions import read_version, version_of_day
 from llmplan.engines.vllm import capture_sizes
 from llmplan.engines.vllm_groups import Blocks, block_pool
-from llmplan.engines.words import int4_groups, kv_words, weight_words
+from llmplan.engines.words import kv_words, weight_words
 from llmplan.errors import InputError, LayoutError, UnknownNameError
 from llmplan.hardware.catalogue import load_device
 from llmplan.model.catalogue import load_model
@@ -367,10 +368,14 @@ def test_keys_and_values_may_be_kept_apart():
     assert 64 * 8 * 128 * 2 * mixed.bits_per_weight / 8 == 106_496
 
 
-def test_groups_of_int4_follow_the_time_of_the_copy():
-    assert int4_groups("int4_awq", "2026-04")[0] == 32
-    assert int4_groups("int4_awq", "2024-07-23")[0] == 128
-    assert int4_groups("int4_sym", "2026-04")[0] == 128
+def test_rotary_tables_are_part_of_what_is_loaded():
+    """10,485,760 positions of Llama 4 Scout in bf16: 2.5 GiB; vLLM 0.19 loads 53.12 GiB a rank."""
+    model = load_model("llama-4-scout")
+    assert rotary_table_bytes(model, profile_of("vllm@0.19")) == 10_485_760 * 128 * 2
+    served = serving(
+        model, Layout(tp=4), load_device("h100-sxm"), profile_of("vllm@0.19"), Settings()
+    )
+    assert served.worst.plan.held.weights.bytes / GIB == pytest.approx(53.12, rel=0.005)
 
 
 # -- layouts -------------------------------------------------------------------------------------

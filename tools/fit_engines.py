@@ -264,7 +264,7 @@ def _switched(value: bool) -> Callable[[Start], bool]:  # noqa: FBT001 (a predic
 ONE, STAGES, MANY = Ranks.ONE, Ranks.STAGES, Ranks.MANY
 MIB = float(2**20)
 RULES = (
-    Rule("vllm", "loading_overhead_bytes", {"since": "0.5"}, _since("0.5"), _weights, 32 * MIB),
+    Rule("vllm", "loading_overhead_bytes", {"since": "0.5"}, _since("0.5"), _weights, 5 * MIB),
     Rule("vllm", "dense_live_frac", {"since": "0.5"}, _since("0.5"), _live, 1.0),
     Rule("vllm", "logit_state_bytes", {"since": "0.5"}, _since("0.5", "0.8"), _logit_state, 22.0),
     Rule(
@@ -348,7 +348,7 @@ RULES = (
     Rule("vllm", "graphs_base_bytes", {"since": "0.5"}, _since("0.5"), lambda _: None, GRAPH_BASE),
     Rule("vllm", "graphs_layer_bytes", {"since": "0.5"}, _since("0.8"), _graph_layer, 19 * MIB),
     Rule(
-        "sglang", "loading_overhead_bytes", {"since": "0.4"}, _since("0.4"), lambda _: None, 31 * MIB
+        "sglang", "loading_overhead_bytes", {"since": "0.4"}, _since("0.4"), _weights, 5 * MIB
     ),
     Rule(
         "sglang", "gone_before_load_bytes", {"since": "0.4"}, _place(ONE), _before_load, 512 * MIB

@@ -14,7 +14,7 @@ from llmplan.engines.base import Term
 from llmplan.engines.facts import LayerCache, RankFacts
 from llmplan.engines.profile import Profile
 from llmplan.engines.settings import EngineName, Settings
-from llmplan.errors import LayoutError
+from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.device import Device
 from llmplan.model.compiled import Model, Part
 from llmplan.ops.base import Operator
@@ -193,22 +193,29 @@ def check_beside(
     """Refuse what an engine does otherwise.
 
     Raises:
-        LayoutError: Naming the option and the reason.
+        InputError: Naming the option and the reason.
+        LayoutError: The model has none of it.
     """
     engine, title = profile.engine, profile.title
     if settings.enable_lora and engine not in WITH_ADAPTERS:
-        raise LayoutError(f"--lora: how {title} holds adapters is not described.")
+        raise InputError(f"--lora: how {title} holds adapters is not described.")
+    is_open = not (settings.max_loras and settings.max_lora_rank)
+    if settings.enable_lora and engine is EngineName.SGLANG and is_open:
+        raise InputError(
+            "SGLang makes slots of the adapters that it is given: say how many with --lora and of "
+            "which rank with --lora-rank."
+        )
     if settings.enable_lora and model.diffusion:
         raise LayoutError("--lora: adapters of diffusion pipelines are not described.")
     if beside.draft and engine not in WITH_DRAFT:
-        raise LayoutError(
+        raise InputError(
             f"--draft: {title} loads a draft model after it has sized its cache, which is not "
             "described."
         )
     if beside.draft and model.parts(Part.MTP):
         raise LayoutError("--draft and --mtp are two ways to draft: leave one out.")
     if (beside.tier_bytes or settings.swap_space_bytes) and is_unified(device):
-        raise LayoutError(
+        raise InputError(
             f"--kv-offload: CPU and GPU of {device.slug} share one memory, so a tier beside the "
             "cache is the same memory."
         )

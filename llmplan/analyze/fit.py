@@ -17,6 +17,7 @@ from llmplan.engines.settings import Settings
 from llmplan.errors import LayoutError
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.compiled import Model
+from llmplan.parallel.layout import Layout
 from llmplan.parallel.precision import StateFormats, lowered
 from llmplan.units import format_gib, format_tokens
 
@@ -131,14 +132,8 @@ class Deployment:
                     f"weights and reserve need {format_gib(need)} of the "
                     f"{format_gib(held.budget_bytes)} that an engine may fill on each GPU"
                 )
-            case Binding.HOST if self.host:
-                need = self.host.weights_bytes + self.host.state_bytes
-                return (
-                    f"what stays in host memory needs {format_gib(need)} a node, which has "
-                    f"{format_gib(self.host.capacity_bytes or 0)}"
-                )
-            case Binding.GRAPHS:
-                return why_not(self.serving) or ""
+            case Binding.HOST | Binding.GRAPHS:
+                return (self.host.shortage if self.host else "") or why_not(self.serving) or ""
             case Binding.CONTEXT if not self.fits:
                 limit = format_tokens(self.context_limit)
                 return f"the model is published for {limit} tokens a request"
@@ -215,12 +210,18 @@ class Answer:
 def answer(question: Question) -> Answer:
     """A deployment for each legal arrangement, best first, and the reasons against the others."""
     model = lowered(question.model, question.weights, question.states)
-    group, profile = question.group, question.profile
-    settings = question.settings.over(Settings(max_model_len=question.load.context))
+    group, profile, load = question.group, question.profile, question.load
+    settings = question.settings.over(Settings(max_model_len=load.context))
     good: list[Deployment] = []
     refused: list[Refusal] = []
     served: dict[object, Serving] = {}
-    server = Server(model, group.device, profile, settings, question.corrections, question.beside)
+    wanted = question.beside
+    try:
+        server = Server(model, group.device, profile, settings, question.corrections, wanted)
+    except LayoutError as error:
+        if not question.best_only:
+            raise
+        return Answer(question, (), (Refusal(Arrangement(Layout(), 1), str(error)),))
     whole = weights_bytes(server.halves.on_gpu) if question.best_only else 0
     found = arrangements(server.halves.on_gpu, group, question.wanted, profile.engine)
     for arrangement in sorted(found, key=lambda each: -each.layout.gpus):
@@ -230,11 +231,10 @@ def answer(question: Question) -> Answer:
         try:
             if layout not in served:
                 served[layout] = server.serve(layout)
+            host = host_of(served[layout], arrangement.replicas, group, load, wanted)
         except LayoutError as error:
             refused.append(Refusal(arrangement, str(error)))
             continue
-        load = question.load
-        host = host_of(served[layout], arrangement.replicas, group, load, question.beside)
         good.append(Deployment(arrangement, served[layout], load, model.context_length, host))
     return Answer(question, tuple(sorted(good, key=_rank, reverse=True)), tuple(refused))
 

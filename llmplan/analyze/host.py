@@ -10,6 +10,7 @@ from llmplan.dtypes import divide_up
 from llmplan.engines.settings import EngineName
 from llmplan.hardware.device import GpuGroup, Link
 from llmplan.ops.embedding import Embedding
+from llmplan.units import format_gib
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,14 @@ class Host:
         """Whether the model itself is more than the host has; a tier may be made smaller."""
         own = self.weights_bytes + self.state_bytes
         return self.capacity_bytes is not None and own > self.capacity_bytes
+
+    @property
+    def shortage(self) -> str:
+        """What is missing, in words; nothing where nothing is."""
+        if not self.is_short or self.capacity_bytes is None:
+            return ""
+        own, has = format_gib(self.weights_bytes + self.state_bytes), self.capacity_bytes
+        return f"what stays in host memory needs {own} a node, which has {format_gib(has)}"
 
     @property
     def seconds_per_token(self) -> float | None:

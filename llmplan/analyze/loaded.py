@@ -3,15 +3,18 @@
 from dataclasses import replace
 from typing import Final
 
-from llmplan.dtypes import BF16, bytes_for, divide_up
+from llmplan.dtypes import BF16, bytes_for, divide_up, scale_entries
 from llmplan.engines.facts import GpuFacts
 from llmplan.engines.profile import Profile
 from llmplan.engines.settings import EngineName
 from llmplan.model.compiled import Model
+from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator
 from llmplan.ops.embedding import Embedding
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.moe import Experts
+from llmplan.ops.norm import Elementwise
+from llmplan.ops.precision import Role
 from llmplan.parallel.layout import Layout
 
 ROUTED_KERNELS: Final = (EngineName.VLLM, EngineName.SGLANG)
@@ -44,15 +47,45 @@ def added_by_loading(model: Model, layout: Layout, profile: Profile, gpu: GpuFac
     """Bytes on a rank beside those that the checkpoint stores."""
     if profile.engine not in ROUTED_KERNELS:
         return 0
-    added = 0
+    added = rotary_table_bytes(model, profile)
     for operator, repeats in model.counted():
         if isinstance(operator, Experts) and operator.precision.experts.name == "mxfp4":
             added += (_padded(operator, profile, gpu) - operator.weights_bytes) * repeats
+            if _widens_scales(model, profile, gpu):
+                added += _wider_scales(operator) * repeats
         elif isinstance(operator, LatentAttention):
             added += _absorbed_copy(operator) * repeats
         elif _is_whole(operator, model, profile):
             added += operator.weights_bytes * repeats * (layout.tp - 1)
     return added
+
+
+def rotary_table_bytes(model: Model, profile: Profile) -> int:
+    """Tables of cosines and sines for every position, which engines make while loading.
+
+    One table for each rotary width, and for windowed layers apart: published positions x width, in
+    the format of activations in vLLM, in fp32 in SGLang and for latents. A proportional rotary
+    part (Gemma 4) has a table as wide as the head.
+
+    Source: vLLM 0.19.0 and SGLang 0.5.12, layers/rotary_embedding.
+    """
+    is_proportional = model.identity.architecture.startswith("Gemma4")
+    tables: dict[tuple[int, bool], float] = {}
+    for layer, _ in model.decoder.distinct_layers:
+        attention = next((o for o in layer.operators if isinstance(o, Attention)), None)
+        keys = next((o for o in layer.operators if o.name == "rotary_k"), None)
+        if not isinstance(keys, Elementwise):
+            continue
+        width = keys.width // keys.split_units
+        if attention is not None and is_proportional:
+            width = attention.head_dim
+        in_fp32 = attention is None or profile.engine is EngineName.SGLANG
+        size = FP32_BYTES if in_fp32 else keys.activation_width_bytes
+        tables[width, attention is not None and attention.span > 0] = width * size
+    return int(model.context_length * sum(tables.values()))
+
+
+FP32_BYTES: Final = 4
 
 
 def _padded(operator: Experts, profile: Profile, gpu: GpuFacts) -> int:
@@ -74,6 +107,22 @@ def _padded(operator: Experts, profile: Profile, gpu: GpuFacts) -> int:
         moe_intermediate_size=divide_up(operator.moe_intermediate_size, rows) * rows,
     )
     return wider.weights_bytes
+
+
+def _widens_scales(model: Model, profile: Profile, gpu: GpuFacts) -> bool:
+    """Whether scales of one byte are held in four: SGLang's DeepSeek-V4 experts on Hopper.
+
+    Source: SGLang 0.5.12, layers/quantization/mxfp4_marlin_moe.py.
+    """
+    major = (gpu.compute_capability or (BLACKWELL, 0))[0]
+    is_v4 = model.identity.architecture.startswith("DeepseekV4")
+    return profile.engine is EngineName.SGLANG and is_v4 and major == HOPPER
+
+
+def _wider_scales(operator: Experts) -> int:
+    """Three bytes more a scale."""
+    matrices = (w for w in operator.weights if w.role is Role.EXPERTS)
+    return sum(3 * scale_entries(w.shape, operator.precision.experts) for w in matrices)
 
 
 def _absorbed_copy(operator: LatentAttention) -> int:

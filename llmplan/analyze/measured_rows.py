@@ -12,12 +12,12 @@ from llmplan.analyze.serving import Serving, serving
 from llmplan.dtypes import format_of_bits, state_format_named
 from llmplan.engines.profile import Profile, profile_of
 from llmplan.engines.settings import EngineName, Settings
-from llmplan.engines.words import int4_groups, kv_words, weight_words
+from llmplan.engines.words import INT4_GROUPS, kv_words, weight_words
 from llmplan.errors import InputError, LayoutError, LlmplanError, UnverifiedModelError
 from llmplan.hardware.catalogue import load_device
 from llmplan.hardware.device import Device
 from llmplan.model.catalogue import load_model
-from llmplan.model.compiled import Model
+from llmplan.model.compiled import Model, Part
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.precision import LINEAR_ROLES, Role
 from llmplan.parallel.layout import Layout
@@ -48,6 +48,7 @@ _FLAGS: Final = (
     ("sequences", re.compile(r"--max-num-seqs (\d+)")),
     ("fused_sampler", re.compile(r"\bimage\b")),
 )
+_DRAFTER: Final = re.compile(r"(?<!no )\b(?:drafter|draft model|Eagle3?\b|EAGLE)", re.IGNORECASE)
 _AFTER_START: Final = re.compile(r"started, then|after start")
 
 
@@ -61,6 +62,7 @@ class Asked:
 
     Attributes:
         row: The row.
+        published: The model of the catalogue.
         model: The model in the formats of the row.
         is_exact_id: The repository is one of the catalogue, no relative of it.
         device: The GPU, with the capacity that the row states if it states one.
@@ -72,6 +74,7 @@ class Asked:
     """
 
     row: Row
+    published: Model
     model: Model
     device: Device
     layout: Layout
@@ -114,13 +117,33 @@ def asked_by(row: Row) -> Asked:
     model, group = _lowered(served, weights, states, layout)
     remarks = tuple(text for text in (remark, group) if text)
     return Asked(
-        row, model, device, layout, engine, settings, _assumed(row, engine, settings), remarks
+        row,
+        published,
+        model,
+        device,
+        layout,
+        engine,
+        settings,
+        _assumed(row, engine, settings),
+        remarks,
     )
 
 
 def failed_after_start(row: Row) -> bool:
     """Whether the engine had started before it failed."""
     return bool(_AFTER_START.search(row.get("notes", "")))
+
+
+def holds_a_drafter(row: Row, model: Model) -> bool:
+    """Whether a draft model is resident that the row does not measure by itself.
+
+    Drafting with modules of the model's own is none: their sizes are known.
+    """
+    notes = row.get("notes", "")
+    if _DRAFTER.search(notes):
+        return True
+    drafts = re.search(r"MTP \d+", notes) and not re.search(r"[Nn]o MTP", notes)
+    return bool(drafts) and not model.parts(Part.MTP)
 
 
 def gib(text: str) -> int | None:
@@ -256,7 +279,7 @@ def _lowered(model: Model, weights: str, states: StateFormats, layout: Layout) -
     """The model in the row's formats; of int4, with groups that the split leaves whole."""
     if "int4" not in weights:
         return lowered(model, weights, states), ""
-    for group in int4_groups(weights, model.identity.release_date or ""):
+    for group in INT4_GROUPS:
         sized = re.sub(r"(int4_\w+?)(?=,|$)", rf"\1_g{group}", weights)
         tried = lowered(model, sized, states)
         try:

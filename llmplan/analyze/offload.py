@@ -12,7 +12,7 @@ from llmplan.analyze.state import request_state
 from llmplan.dtypes import divide_up
 from llmplan.engines.profile import Profile
 from llmplan.engines.settings import EngineName, Settings
-from llmplan.errors import LayoutError
+from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.device import Device
 from llmplan.model.compiled import Component, Layer, Model
 from llmplan.ops.base import Operator
@@ -156,7 +156,7 @@ def check_offload(split: Halves, settings: Settings, profile: Profile, device: D
     """Refuse what an engine or a device cannot do.
 
     Raises:
-        LayoutError: Naming the option and the reason.
+        InputError: Naming the option and the reason.
     """
     engine, title = profile.engine, profile.title
     parts = (
@@ -166,18 +166,18 @@ def check_offload(split: Halves, settings: Settings, profile: Profile, device: D
     )
     asked = [name for name, is_asked in parts if is_asked]
     if asked and engine not in BY_PARTS:
-        raise LayoutError(
+        raise InputError(
             f"{asked[0]}: {title} does not keep chosen layers or experts in host memory. llama.cpp "
             "does; vLLM and SGLang take a size, --cpu-offload."
         )
     if settings.cpu_offload_bytes and engine not in BY_SIZE:
         other = ": --gpu-layers and --experts-on-cpu choose parts." if engine in BY_PARTS else "."
-        raise LayoutError(f"--cpu-offload: {title} takes no size of weights for host memory{other}")
+        raise InputError(f"--cpu-offload: {title} takes no size of weights for host memory{other}")
     if settings.cache_on_host:
-        raise LayoutError("--no-kv-offload: a cache that is all in host memory is not described.")
+        raise InputError("--no-kv-offload: a cache that is all in host memory is not described.")
     asked += ["--cpu-offload"] if settings.cpu_offload_bytes else []
     if asked and is_unified(device):
-        raise LayoutError(
+        raise InputError(
             f"{asked[0]}: CPU and GPU of {device.slug} share one memory, so what moves to the "
             "other side frees nothing."
         )

@@ -7,11 +7,9 @@ from typing import Final, TypeAlias
 
 from llmplan.analyze.serving import ServedRank, Serving
 from llmplan.analyze.starting import why_not
-from llmplan.engines.base import Term
 from llmplan.engines.corrections import Correction, corrected
-from llmplan.engines.logs import Figure, LogFacts, Outcome, RankFacts, Reading
+from llmplan.engines.logs import Figure, LogFacts, Outcome, Reading
 from llmplan.engines.placing import where
-from llmplan.engines.profile import Ranks
 from llmplan.engines.settings import EngineName
 from llmplan.errors import InputError, printable
 from llmplan.units import GIB, format_gib
@@ -45,7 +43,7 @@ class Row:
         """Predicted less logged."""
         if isinstance(self.log, str | None) or isinstance(self.predicted, str | None):
             return None
-        return self.predicted - self.log
+        return round(self.predicted - self.log, 4)
 
     @property
     def error_frac(self) -> float | None:
@@ -137,11 +135,8 @@ def _budget(facts: LogFacts, at: Callable[[str], ServedRank]) -> Row:
     share = facts.settings.memory_frac
     figure, note = taken_of.get(facts.engine, (None, ""))
     rank, reading = least(facts, figure) if figure else ("", None)
-    if reading and share:
-        reading = Reading(int(reading.value * share), reading.line)
-    else:
-        reading = None
-    return _row("budget", rank, reading, at(rank).plan.held.budget_bytes, note)
+    filled = Reading(int(reading.value * share), reading.line) if reading and share else None
+    return _row("budget", rank, filled, at(rank).plan.held.budget_bytes, note)
 
 
 def _non_torch(facts: LogFacts, serving: Serving, at: Callable[[str], ServedRank]) -> Row:
@@ -197,37 +192,59 @@ def _llamacpp(facts: LogFacts, serving: Serving) -> tuple[Row, ...]:
     ranks = serving.ranks
     settings = ranks[0].plan.settings
     slots, length = settings.max_num_seqs or 1, settings.max_model_len or 0
-    asked_bytes = sum(rank.plan.cache.request_bytes(length) for rank in ranks) * slots
-    weights = sum(rank.plan.held.weights.bytes for rank in ranks)
-    several = "sum over the devices" if len(facts.ranks) > 1 else ""
-    slots_said = f"{slots} slots of {length:,} tokens" if slots > 1 else several
-    host = on_host(facts)
-    tokens_rank, tokens = least(facts, Figure.KV_TOKENS)
-    rank, capacity = least(facts, Figure.DEVICE_TOTAL)
+    several = "sum over the devices" if len(ranks) > 1 else ""
+    slots_said = f"{slots} slots of {length:,} tokens" if slots > 1 else ""
+    cache_said = ", ".join(filter(None, (several, slots_said)))
+    host = _on_host(facts, serving)
+    sizes: dict[str, Value] = {
+        "weights": sum(rank.plan.held.weights.bytes for rank in ranks),
+        "activations": max(rank.plan.held.activations.bytes for rank in ranks),
+        "kv_available": sum(rank.plan.cache.request_bytes(length) for rank in ranks) * slots,
+    }
+    if host:
+        sizes = dict.fromkeys(sizes)
+    rows = (
+        ("capacity", least(facts, Figure.DEVICE_TOTAL), serving.gpu.capacity_bytes, ""),
+        ("weights", _summed(facts, Figure.WEIGHTS), sizes["weights"], host or several),
+        ("activations", most(facts, Figure.ACTIVATIONS), sizes["activations"], host),
+        (
+            "kv_available",
+            _summed(facts, Figure.KV_AVAILABLE),
+            sizes["kv_available"],
+            host or cache_said,
+        ),
+        ("kv_tokens", least(facts, Figure.KV_TOKENS), length * slots, slots_said),
+    )
+    verdict = _verdict(facts, serving)
     return (
-        _row("capacity", rank, capacity, serving.gpu.capacity_bytes, ""),
-        _row("weights", "", _summed(facts, Figure.WEIGHTS), None if host else weights,
-             host or several),
-        _row("activations", *most(facts, Figure.ACTIVATIONS),
-             max(rank.plan.held.activations.bytes for rank in ranks), ""),
-        _row("kv_available", "", _summed(facts, Figure.KV_AVAILABLE), asked_bytes, slots_said),
-        _row("kv_tokens", tokens_rank, tokens, length * slots, slots_said),
-        _verdict(facts, serving),
-    )  # fmt: skip
+        *(_row(term, *found, predicted, note) for term, found, predicted, note in rows),
+        replace(verdict, predicted=None, note=host) if host else verdict,
+    )
 
 
-def on_host(facts: LogFacts) -> str:
-    """Why llama.cpp's weights cannot be compared; empty where all are on GPUs."""
-    if facts.settings.experts_on_cpu or facts.settings.experts_on_cpu_layers:
-        return "experts stay in host memory, and the log does not say which bytes"
+def _on_host(facts: LogFacts, serving: Serving) -> str:
+    """Why llama.cpp's memory cannot be compared; empty where the whole model is on GPUs."""
+    layers = sum(rank.rank.num_layers for rank in serving.ranks)
+    taken = facts.settings.n_gpu_layers
+    if taken is not None and taken <= layers:  # the output counts as one more
+        return f"{taken} of {layers + 1} layers are on GPUs, and the log does not say which"
+    table = sum(rank.facts.input_table_bytes for rank in serving.ranks)
+    kept = sum(rank.weights_bytes.value for rank in facts.host if rank.weights_bytes)
+    if facts.settings.experts_on_cpu or kept > table + HOST_WEIGHTS_BYTES:
+        return "a part of the model stays in host memory, and the log does not say which"
     return ""
 
 
-def _summed(facts: LogFacts, figure: Figure) -> Reading | None:
+HOST_WEIGHTS_BYTES: Final = GIB
+"""Host buffers beyond the input table and this much hold more than what always stays there."""
+
+
+def _summed(facts: LogFacts, figure: Figure) -> tuple[str, Reading | None]:
+    """All devices together, with the last of their lines."""
     found = [reading for rank in facts.ranks if (reading := rank.figure(figure))]
     if not found:
-        return None
-    return Reading(sum(reading.value for reading in found), max(r.line for r in found))
+        return "", None
+    return "", Reading(sum(each.value for each in found), max(each.line for each in found))
 
 
 MOST_WEIGHTS_FRAC: Final = 0.05
@@ -243,15 +260,27 @@ class Kept:
     remarks: tuple[str, ...]
 
 
-def correction_of(facts: LogFacts, serving: Serving, source: str) -> Kept:
+def correction_of(facts: LogFacts, serving: Serving, *, states_version: bool, source: str) -> Kept:
     """The correction that a log comes to.
+
+    Args:
+        facts: The log.
+        serving: The same start, predicted without corrections.
+        states_version: Whether the version is known, rather than the newest.
+        source: How answers name the log.
 
     Raises:
         InputError: The log does not show that the same model was predicted, or nothing differs
             that could be kept.
     """
     rows = {row.term: row for row in reconciled(facts, serving)}
-    _same_model(facts, serving, rows["weights"])
+    if not serving.profile.version:
+        title = serving.profile.title
+        raise InputError(f"{title} has no versions in llmplan that a correction is for.")
+    if not states_version:
+        raise InputError("the log states no version: say it with --engine.")
+    _same_model(facts, rows["weights"])
+    _same_device(rows["capacity"])
     rank = serving.ranks[0]
     blank = Correction(
         engine=facts.engine,
@@ -279,10 +308,7 @@ MOST_SCALE: Final = 20.0
 """Activations further from the prediction than this factor either way are none of the kind."""
 
 
-def _same_model(facts: LogFacts, serving: Serving, weights: Row) -> None:
-    if not serving.profile.version:
-        title = serving.profile.title
-        raise InputError(f"{title} has no versions in llmplan that a correction is for.")
+def _same_model(facts: LogFacts, weights: Row) -> None:
     if facts.settings.draft_model:
         raise InputError("the log's figures hold a draft model, which is not predicted.")
     if weights.delta is None or not isinstance(weights.log, int):
@@ -295,6 +321,18 @@ def _same_model(facts: LogFacts, serving: Serving, weights: Row) -> None:
         raise InputError(
             f"weights differ by {format_gib(weights.delta)}, so another model or format "
             "was started than predicted: say it with --model and --dtype."
+        )
+
+
+MOST_DEVICE_FRAC: Final = 0.05
+"""Devices of one name differ by less: firmware and drivers keep some of their memory."""
+
+
+def _same_device(capacity: Row) -> None:
+    if capacity.error_frac is not None and abs(capacity.error_frac) > MOST_DEVICE_FRAC:
+        raise InputError(
+            f"memory of the device differs by {format_gib(capacity.delta or 0)}, so another GPU "
+            "was used than predicted: say it with --gpus."
         )
 
 

@@ -127,6 +127,14 @@ def serving(
     return Server(model, device, profile, settings).serve(layout)
 
 
+def _with_beside(plan: Plan, held: HeldBeside, profile: Profile) -> Plan:
+    """The plan with its note, where the pool was made smaller by what is held beside."""
+    is_fixed = plan.settings.kv_cache_memory_bytes is not None
+    is_fixed = is_fixed or profile.engine is EngineName.LLAMACPP
+    note = plan.held.pool_note + ("" if is_fixed else " - beside the model")
+    return replace(plan, held=replace(plan.held, beside=held.total, pool_note=note))
+
+
 @dataclass
 class Server:
     """A model on one kind of GPU under one engine, served in several layouts.
@@ -190,7 +198,7 @@ class Server:
             caches = facts.caches + held.caches
             facts = replace(facts, caches=caches, beside_bytes=held.total.bytes)
             plan = engine_plan(self.profile, self.settings, facts, self._gpu)
-            plan = replace(plan, held=replace(plan.held, beside=held.total))
+            plan = _with_beside(plan, held, self.profile)
         correction = correction_for(self.corrections, self.profile, facts, self._gpu)
         return facts, corrected(plan, correction) if correction else plan, held
 

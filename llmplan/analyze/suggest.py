@@ -6,9 +6,11 @@ from typing import Final, TypeAlias
 
 from llmplan.analyze.arrange import Wanted
 from llmplan.analyze.fit import Answer, Binding, Question, answer
+from llmplan.analyze.offload import BY_PARTS, is_unified
 from llmplan.dtypes import state_format_named
 from llmplan.engines.settings import EngineName
 from llmplan.hardware.device import GpuGroup
+from llmplan.ops.moe import Experts
 from llmplan.parallel.layout import Layout
 from llmplan.units import format_tokens
 
@@ -80,6 +82,7 @@ def _changes(failed: Answer) -> Iterator[Change]:
         yield from _smaller_load(failed)
     yield from _weight_changes(question)
     yield from _larger_groups(question)
+    yield from _host_changes(question)
 
 
 def _cache_change(question: Question) -> Iterator[Change]:
@@ -131,6 +134,16 @@ def _engine_changes(failed: Answer) -> Iterator[Change]:
     if best.binding is Binding.GRAPHS:
         settings = question.settings.with_values({"enforce_eager": True})
         yield "no captured graphs", "--enforce-eager", replace(question, settings=settings)
+
+
+def _host_changes(question: Question) -> Iterator[Change]:
+    """Experts in host memory: slow, so the last resort."""
+    can = question.profile.engine in BY_PARTS and not is_unified(question.group.device)
+    has_experts = any(isinstance(o, Experts) for o, _ in question.model.decoder.counted)
+    if can and has_experts and not question.settings.experts_on_cpu:
+        settings = question.settings.with_values({"experts_on_cpu": True})
+        changed = replace(question, settings=settings, wanted=_open(question))
+        yield "routed experts in host memory, slow", "--experts-on-cpu", changed
 
 
 def _larger_groups(question: Question) -> Iterator[Change]:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from llmplan.analyze.measured_rows import Asked, Row, Skipped, asked_by, failed_after_start, gib
+from llmplan.analyze.measured_rows import (
+    Asked,
+    Row,
+    Skipped,
+    asked_by,
+    failed_after_start,
+    gib,
+    holds_a_drafter,
+)
 from llmplan.analyze.serving import Serving
 from llmplan.analyze.starting import starts
 from llmplan.documents import shipped_folder
@@ -167,6 +175,8 @@ def _predicted(metric: str, asked: Asked, serving: Serving) -> float:
         Skipped: The row does not state what decides it.
     """
     held = serving.ranks[0].plan.held
+    if metric in SHARE_MATTERS and holds_a_drafter(asked.row, asked.published):
+        raise Skipped("a draft model of unknown size is resident")
     if metric == "weights_bytes":
         _whole_model_on_gpus(asked, serving)
         return held.weights.bytes / _devices(asked)

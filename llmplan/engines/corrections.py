@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from llmplan.engines.base import Held, Plan, Term
 from llmplan.engines.facts import GpuFacts, RankFacts
@@ -68,7 +69,10 @@ def corrected(plan: Plan, correction: Correction) -> Plan:
         pool_note=f"{held.pool_note}; {said}",
     )
     pooled = _with_pool(held, new, plan.settings, correction.engine)
-    return replace(plan, held=pooled, remarks=(*plan.remarks, f"{said}."))
+    return replace(plan, held=pooled, remarks=(*plan.remarks, f"{said}; {LEFT_OUT_BY}."))
+
+
+LEFT_OUT_BY: Final = "--no-corrections leaves it out"
 
 
 def _plus(term: Term, more: int | None, said: str) -> Term:

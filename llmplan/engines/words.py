@@ -29,20 +29,6 @@ WEIGHT_WORDS: Final = tuple(
 
 INT4_GROUPS: Final = (128, 64, 32)
 """Group sizes to try where none is said, the usual one first: a split must not cut a group."""
-LATE_AWQ_GROUPS: Final = (32, 64, 128)
-"""The same for AWQ copies of models that came out after AutoAWQ had ended.
-
-Measured: Gemma 4 31B holds 4.626 bits a weight in SGLang, which is groups of 32 with zero points.
-"""
-LATE_AWQ_SINCE: Final = "2025-06"
-
-
-def int4_groups(formats: str, released: str) -> tuple[int, ...]:
-    """Group sizes to try for a format such as ``int4_awq`` of a model released then."""
-    late = "awq" in formats and released >= LATE_AWQ_SINCE
-    return LATE_AWQ_GROUPS if late else INT4_GROUPS
-
-
 _KV_WORDS: Final = (
     (re.compile(r"fp8_ds_mla"), "fp8_ds_mla"),
     (re.compile(r"^K (\S+) / V (\S+)"), r"\1/\2"),
