@@ -371,9 +371,12 @@ RESULTS = [
     ("memory", "qwen3-next-80b-a3b", "--gpus", "2xH200", "--explain"),
     ("fit", "--gpus", "8xH100"),
     ("fit", "llama-3.1-405b", "--gpus", "8xH100"),
+    ("place", "mixtral-8x7b", "--gpus", "2n4xH100", "--ep", "4", "--zipf", "1", "--pp", "2"),
     ("import", CONFIG),
     ("verify", SMALL, "--against", CONFIG),
     ("validate", "params", "--data", WRONG),
+    ("reconcile", str(FILES / "start.log")),
+    ("reconcile", "--list"),
 ]
 
 

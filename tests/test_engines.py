@@ -318,7 +318,7 @@ def test_more_memory_never_holds_fewer_tokens(free, more):
     for pool in (
         ExactPool(((LayerCache(((1, 4096),)), 32),)),
         BlockPool(16 * 4096 * 32, (group,), 8192),
-        SplitPool(4096, 8192, 0.8, 1024, 10**6, 0, 0.9),
+        SplitPool(4096, 8192, 0.8, 1024, 0, 0, 0.9),
     ):
         assert 0 <= pool.printed_tokens(free, 8192) <= pool.printed_tokens(free + more, 8192)
 
@@ -459,3 +459,13 @@ def test_options_that_do_not_go_together_are_refused(arguments, words):
 
     assert outcome.exit_code == 2
     assert words in outcome.stderr
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm", "llama.cpp"])
+def test_every_model_of_the_catalogue_is_answered_under_every_engine(engine):
+    outcome = llmplan("fit", "--gpus", "8xH200", "--engine", engine, "--format", "json")
+    rows = json.loads(outcome.stdout)["result"]["deployments"]
+
+    refused = {row["model"] for row in rows if row["binding"] == "layout"}
+    assert refused == {"flux.1-dev", "flux.1-schnell"}
+    assert all(row["kv_tokens"] for row in rows if row["fits"])

@@ -20,7 +20,7 @@ import yaml
 
 from llmplan.analyze.measured_rows import Asked, Skipped, asked_by, gib
 from llmplan.analyze.serving import Serving
-from llmplan.analyze.validate_memory import shipped_rows
+from llmplan.analyze.validate_memory import errors, shipped_rows, validated_memory
 from llmplan.engines.placing import where
 from llmplan.engines.profile import Profile, Ranks
 from llmplan.engines.vllm import MOST_CAPTURED, capture_sizes
@@ -102,11 +102,29 @@ def main(argv: list[str]) -> int:
         "date": dt.datetime.now(tz=dt.UTC).date(),
         "tool": "tools/fit_engines.py",
         "engines": engines,
+        "errors": measured_errors(options.data),
     }
     if not options.dry_run:
         head = "# written by tools/fit_engines.py: do not edit\n"
         options.output.write_text(head + yaml.safe_dump(document, sort_keys=False, width=100))
     return 0
+
+
+def measured_errors(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Errors of answers with the profile as it is: run the tool until it writes the same again."""
+    rows = validated_memory(path)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for engine in sorted({row.engine for row in rows}):
+        for metric in ("weights_bytes", "kv_bytes", "kv_tokens"):
+            own = [row for row in rows if row.engine == engine and row.metric == metric]
+            error = errors(own)
+            if error.predicted >= LEAST:
+                found.setdefault(engine, {})[metric] = {
+                    "rows": error.predicted,
+                    "median": float(f"{error.median_abs_frac:.2g}"),
+                    "p90": float(f"{error.p90_abs_frac:.2g}"),
+                }
+    return found
 
 
 def read_starts(path: Path) -> Iterable[Start]:

@@ -2,7 +2,8 @@
 
 FOLDER holds ``DEVICE_OPERATOR.csv`` files. For every kernel, the parameters that its operator names
 are fitted to the logarithm of predicted over measured, with a soft loss so that single odd rows do
-not move them. Prints medians per device and operator, and with ``--write`` updates
+not move them, from a few starts so that none is stuck; rows that a trap of the operator names are
+left out. Prints medians per device and operator, and with ``--write`` updates
 ``hardware/profiles/DEVICE.yaml``. Half of the rows can be kept back with ``--split`` to see how far a
 fit to the others reaches.
 """
@@ -24,6 +25,18 @@ from llmplan.perf.tables import KernelRows, kernel_rows
 
 LEAST_ROWS = 8
 """Rows that a kernel needs to be fitted."""
+STARTS = 5
+"""The named start, and others around it."""
+SPREAD = 0.8
+"""Of the other starts: standard deviation of their logarithm."""
+STEP = 1e-3
+"""Relative step of derivatives: tiles and waves make curves flat over smaller ones."""
+SOURCES = {
+    "aic": "operator tables of ai-dynamo/aiconfigurator 0.12.0 (Apache-2.0), log-spaced sample",
+    "llmcompass": "figure 5 data of PrincetonUniversity/LLMCompass (BSD-3-Clause)",
+    "vidur": "profiles of microsoft/vidur (MIT), log-spaced sample",
+}
+"""By the first word of ``src``."""
 TARGET = Path(__file__).parent.parent / "hardware" / "profiles"
 
 
@@ -41,19 +54,26 @@ def fit(operator: Operator, rows: KernelRows, device: Rates, chosen: np.ndarray)
         predicted = operator.seconds(named, columns, rows.labels, device)
         return np.log(np.maximum(predicted, 1e-12)) - measured
 
-    found = least_squares(
-        residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.1,
-        x_scale=np.maximum(np.abs(start), 1e-3), max_nfev=400,
-    )  # fmt: skip
+    dice = np.random.default_rng(0)
+    jumps = [np.ones(len(start))]
+    jumps += [np.exp(dice.normal(0, SPREAD, len(start))) for _ in range(STARTS - 1)]
+    tries = [
+        least_squares(
+            residuals, np.clip(start * jump, low, high), bounds=(low, high), loss="soft_l1",
+            f_scale=0.1, x_scale=np.maximum(np.abs(start), 1e-3), max_nfev=100, diff_step=STEP,
+        )
+        for jump in jumps
+    ]  # fmt: skip
+    found = min(tries, key=lambda result: float(result.cost))
     return {p.name: float(f"{v:.6g}") for p, v in zip(parameters, found.x, strict=True)}
 
 
 def errors(
     operator: Operator, named: dict[str, float], rows: KernelRows, device: Rates
 ) -> np.ndarray:
-    """Absolute relative errors of all rows."""
+    """Predicted over measured of all rows, less one."""
     predicted = operator.seconds(named, rows.columns, rows.labels, device)
-    return np.abs(predicted / rows.measured_s - 1)
+    return predicted / rows.measured_s - 1
 
 
 def main(argv: list[str]) -> int:
@@ -75,13 +95,15 @@ def main(argv: list[str]) -> int:
                 continue
             device = device_of_stem(stem)
             rates, found = rates_of(device), []
-            for rows in kernel_rows(path, operator):
+            for read in kernel_rows(path, operator):
+                rows = read.of(~operator.is_trap(read.labels, read.columns, rates))
                 count = len(rows.measured_s)
                 if count < LEAST_ROWS:
                     continue
                 kept = np.arange(count) % 2 == 0 if options.split else np.ones(count, bool)
                 named = fit(operator, rows, rates, kept)
-                off = errors(operator, named, rows, rates)
+                signed = errors(operator, named, rows, rates)
+                off, measured_by = np.abs(signed), 1 / (1 + signed)
                 found.append((count, off[kept], off[~kept]))
                 if options.kernels:
                     words = " ".join(rows.labels.values())
@@ -95,6 +117,8 @@ def main(argv: list[str]) -> int:
                         "rows": count,
                         "median_error": float(f"{np.median(off):.3g}"),
                         "p90_error": float(f"{np.quantile(off, 0.9):.3g}"),
+                        "low_error": float(f"{np.quantile(measured_by, 0.1) - 1:.3g}"),
+                        "high_error": float(f"{np.quantile(measured_by, 0.9) - 1:.3g}"),
                         "ranges": {
                             column: [float(values.min()), float(values.max())]
                             for column, values in rows.columns.items()
@@ -117,15 +141,19 @@ def write(slug: str, kernels: list[dict[str, object]], operators: set[str]) -> N
     """Replace the kernels of these operators in a device's profile."""
     path = TARGET / f"{slug}.yaml"
     old = yaml.safe_load(path.read_text())["kernels"] if path.is_file() else []
+    kept = [k for k in old if k["operator"] not in operators] + kernels
+    names = {str(kernel["labels"]["src"]).partition("/")[0] for kernel in kept}
     document = {
         "device": slug,
-        "source": "operator tables of ai-dynamo/aiconfigurator 0.12.0 (Apache-2.0), log-spaced sample",
+        "source": "; ".join(SOURCES[name] for name in sorted(names)),
         "date": dt.datetime.now(tz=dt.UTC).date(),
         "tool": "tools/fit_operators.py",
-        "kernels": [k for k in old if k["operator"] not in operators] + kernels,
+        "kernels": kept,
     }
     head = "# written by tools/fit_operators.py: do not edit\n"
-    path.write_text(head + yaml.safe_dump(document, sort_keys=False, width=100))
+    path.write_text(head + yaml.safe_dump(
+        document, sort_keys=False, width=100, default_flow_style=None
+    ))
 
 
 if __name__ == "__main__":

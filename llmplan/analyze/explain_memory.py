@@ -70,6 +70,7 @@ def explained_deployment(deployment: Deployment, device: Device) -> tuple[Explai
         ("activations_bytes", held.activations),
         ("non_torch_bytes", held.non_torch),
         ("graphs_bytes", held.graphs),
+        *((("beside_bytes", held.beside),) if held.beside.bytes else ()),
     )
     per_request = deployment.request_bytes(load.context)
     copies = replicas * serving.layout.dp

@@ -88,18 +88,23 @@ def host_of(
 ) -> Host | None:
     """What the fullest node's host holds; None where it holds nothing."""
     layout, split = serving.layout, serving.halves
+    settings = serving.worst.plan.settings
+    tiered = beside.tier_bytes or settings.swap_space_bytes
+    if not (split.is_split or settings.cpu_offload_bytes or tiered):
+        return None
     copies = min(replicas, max(group.per_node // layout.gpus, 1))
     nodes = divide_up(layout.gpus, group.per_node)
     offloaded = sum(_offloaded(served) for served in serving.ranks) * layout.stage_ranks
     read = sum(_offloaded_read(served) for served in serving.ranks) * layout.stage_ranks
     weights = offloaded + split.host_weights_bytes(layout)
+    held = Load(load.context, divide_up(load.batch, replicas))
     if split.is_split and serving.profile.engine is EngineName.LLAMACPP:
+        # every slot has its cache from the start
+        held = Load(settings.max_model_len or load.context, settings.max_num_seqs or 1)
         tables = (o for o in serving.model.decoder.before if isinstance(o, Embedding))
         weights += sum(table.weights_bytes for table in tables)
-    state = split.host_state_bytes(load.context) * divide_up(load.batch, replicas)
+    state = split.host_state_bytes(held.context) * held.batch
     tier = _tier(serving, replicas, group, load, beside)
-    if not weights and not tier.bytes:
-        return None
     known = group.node.host_memory_bytes if group.node else None
     return Host(
         weights_bytes=divide_up(weights * copies, nodes),

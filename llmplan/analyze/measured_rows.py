@@ -18,6 +18,7 @@ from llmplan.hardware.catalogue import load_device
 from llmplan.hardware.device import Device
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model, Part
+from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.precision import LINEAR_ROLES, Role
 from llmplan.parallel.layout import Layout
@@ -264,7 +265,7 @@ def is_low_bit(model: Model) -> bool:
 def _states(row: Row, engine: Profile, model: Model) -> StateFormats:
     said = row.get("kv_dtype", "")
     words = kv_words(said)
-    is_compressed = any(s.tokens_per_entry > 1 for o, _ in model.decoder.counted for s in o.states)
+    is_compressed = any(isinstance(o, CompressedAttention) for o, _ in model.decoder.counted)
     if is_compressed and engine.engine in (EngineName.VLLM, EngineName.SGLANG):
         words = "fp8"
     if words is None:

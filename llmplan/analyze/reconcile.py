@@ -72,16 +72,14 @@ def reconciled(facts: LogFacts, serving: Serving) -> tuple[Row, ...]:
         term: str, figure: Figure, of: Callable[[ServedRank], int], pick: "Pick", note: str = ""
     ) -> Row:
         rank, reading = pick(facts, figure)
-        unnamed = stages > 1 and reading is not None and not _STAGE.search(rank)
-        note = note or ("the log names no stage: the first is predicted" if unnamed else "")
-        return _row(term, rank, reading, of(at(rank)), note)
+        return _row(term, rank, reading, of(at(rank)), note or _stage_note(rank, serving))
 
     draft = facts.settings.draft_model
     holds_draft = f"the log's has the draft model {printable(draft)} in it" if draft else ""
     worst = serving.worst
     tokens_rank, tokens = least(facts, Figure.KV_TOKENS)
     return (
-        size("capacity", Figure.DEVICE_TOTAL, lambda _: serving.gpu.capacity_bytes, least),
+        _row("capacity", *least(facts, Figure.DEVICE_TOTAL), serving.gpu.capacity_bytes, ""),
         _budget(facts, at),
         size("weights", Figure.WEIGHTS, lambda r: r.plan.held.weights.bytes, most, holds_draft),
         size("activations", Figure.ACTIVATIONS, lambda r: r.plan.held.activations.bytes, most),
@@ -92,6 +90,13 @@ def reconciled(facts: LogFacts, serving: Serving) -> tuple[Row, ...]:
         _concurrency(facts, serving, worst),
         _verdict(facts, serving),
     )
+
+
+def _stage_note(rank: str, serving: Serving) -> str:
+    """Which stage is predicted where the log does not say which it is of."""
+    stages = len(serving.ranks)
+    named = _STAGE.search(rank) and stage_of(rank) < stages
+    return "" if stages == 1 or named else "the log names no stage: the first is predicted"
 
 
 Pick: TypeAlias = Callable[[LogFacts, Figure], tuple[str, Reading | None]]
@@ -141,7 +146,7 @@ def _budget(facts: LogFacts, at: Callable[[str], ServedRank]) -> Row:
 
 def _non_torch(facts: LogFacts, serving: Serving, at: Callable[[str], ServedRank]) -> Row:
     rank, reading = most(facts, Figure.NON_TORCH)
-    note = ""
+    note = _stage_note(rank, serving)
     if facts.engine is EngineName.SGLANG and reading is None:
         rank, free = least(facts, Figure.FREE_AT_START)
         if free:
@@ -224,7 +229,7 @@ def _llamacpp(facts: LogFacts, serving: Serving) -> tuple[Row, ...]:
 
 def _on_host(facts: LogFacts, serving: Serving) -> str:
     """Why llama.cpp's memory cannot be compared; empty where the whole model is on GPUs."""
-    layers = sum(rank.rank.num_layers for rank in serving.ranks)
+    layers = len(serving.model.decoder.layers)
     taken = facts.settings.n_gpu_layers
     if taken is not None and taken <= layers:  # the output counts as one more
         return f"{taken} of {layers + 1} layers are on GPUs, and the log does not say which"
@@ -311,6 +316,8 @@ MOST_SCALE: Final = 20.0
 def _same_model(facts: LogFacts, weights: Row) -> None:
     if facts.settings.draft_model:
         raise InputError("the log's figures hold a draft model, which is not predicted.")
+    if facts.settings.enable_lora:
+        raise InputError("the log's figures hold adapters, whose ranks it may not say.")
     if weights.delta is None or not isinstance(weights.log, int):
         raise InputError(
             "the log prints no size of weights, which would show that the model and "

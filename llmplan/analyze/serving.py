@@ -41,6 +41,10 @@ class ServedRank:
     plan: Plan
     beside: HeldBeside = NOTHING_HELD
 
+    def printed_tokens(self, length: int) -> int:
+        """Tokens that the engine prints for this rank."""
+        return self.plan.cache.printed_tokens(self.plan.held.pool_bytes, length)
+
     def requests(self, context: int) -> int:
         """Requests of ``context`` tokens that its pool holds at once."""
         pool = self.plan.held.pool_bytes
@@ -72,14 +76,12 @@ class Serving:
 
     @cached_property
     def worst(self) -> ServedRank:
-        """The rank that holds the fewest requests: the scheduler goes by it."""
+        """The rank that holds the fewest tokens, of those that keep any: the scheduler goes by it."""
         length = self.length
+        length = self.length
+        keeping = [r for r in self.ranks if r.plan.cache.request_bytes(length)]
         return min(
-            self.ranks,
-            key=lambda r: (
-                r.plan.cache.printed_tokens(r.plan.held.pool_bytes, length),
-                r.plan.held.pool_bytes,
-            ),
+            keeping or self.ranks, key=lambda r: (r.printed_tokens(length), r.plan.held.pool_bytes)
         )
 
     @property
@@ -175,6 +177,11 @@ class Server:
         Raises:
             LayoutError: The split is not legal.
         """
+        if self.halves.is_split and layout.gpus > layout.tp * layout.pp:
+            raise LayoutError(
+                "parts in host memory go with tensor and pipeline parallelism only: what copies of "
+                "the attention keep there is not described."
+            )
         planned: dict[object, tuple[RankFacts, Plan, HeldBeside]] = {}
         ranks = []
         for rank in self._splits.ranks(layout):

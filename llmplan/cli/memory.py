@@ -2,7 +2,7 @@
 
 import typer
 
-from llmplan.cli import options, serving_options
+from llmplan.cli import beside_options, options, serving_options
 from llmplan.cli.options import OutputFormat
 from llmplan.cli.output import Target, show
 
@@ -30,6 +30,7 @@ def memory(
     cpu_offload: serving_options.CpuOffload = None,
     speculative_tokens: serving_options.SpeculativeTokens = None,
     reserve: serving_options.Reserve = None,
+    no_corrections: serving_options.NoCorrections = False,
     tp: serving_options.Tp = None,
     pp: serving_options.Pp = None,
     pp_layers: serving_options.PpLayers = None,
@@ -38,6 +39,16 @@ def memory(
     cp: serving_options.Cp = None,
     prefill_cp: serving_options.PrefillCp = None,
     redundant_experts: serving_options.RedundantExperts = None,
+    lora: beside_options.Lora = None,
+    lora_rank: beside_options.LoraRank = None,
+    lora_targets: beside_options.LoraTargets = None,
+    draft: beside_options.Draft = None,
+    draft_dtype: beside_options.DraftDtype = None,
+    prompt_logits: beside_options.PromptLogits = False,
+    experts_on_cpu: beside_options.ExpertsOnCpu = False,
+    gpu_layers: beside_options.GpuLayers = None,
+    host_memory: beside_options.HostMemory = None,
+    kv_offload: beside_options.KvOffload = None,
     explain: options.Explain = False,
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
@@ -47,6 +58,7 @@ def memory(
     Exact for the model; with --gpus, what an engine holds on each GPU. A start command can be
     pasted: llmplan memory --from-command "vllm serve ..." --gpus 8xH100.
     """
+    from llmplan.results.beside import BesideOptions
     from llmplan.results.common import Formats
     from llmplan.results.engine_options import EngineOptions, LayoutOptions
     from llmplan.results.memory import MemoryQuestion
@@ -84,7 +96,20 @@ def memory(
             cpu_offload=cpu_offload,
             speculative_tokens=speculative_tokens,
         ),
+        beside=BesideOptions(
+            lora=lora,
+            lora_rank=lora_rank,
+            lora_targets=lora_targets,
+            draft=draft,
+            draft_dtype=draft_dtype,
+            prompt_logits=prompt_logits,
+            experts_on_cpu=experts_on_cpu,
+            gpu_layers=gpu_layers,
+            host_memory=host_memory,
+            kv_offload=kv_offload,
+        ),
         explain=explain,
+        corrections=not no_corrections,
         from_command=from_command,
     )
     answer = question.ask()

@@ -40,6 +40,15 @@ Utilization = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+NoCorrections = Annotated[
+    bool,
+    typer.Option(
+        "--no-corrections",
+        help="Leave out what llmplan reconcile --save kept.",
+        show_default=False,
+        rich_help_panel=ENGINE,
+    ),
+]
 Reserve = Annotated[
     str | None,
     typer.Option(

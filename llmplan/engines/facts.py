@@ -30,9 +30,9 @@ class LayerCache:
         return sum(size for tokens, size in self.entries if tokens == 1)
 
     @property
-    def is_compressed(self) -> bool:
-        """Whether entries stand for several tokens."""
-        return any(tokens > 1 for tokens, _ in self.entries)
+    def is_compressed_beside_windows(self) -> bool:
+        """Whether entries that stand for several tokens are kept beside a window (DeepSeek-V4)."""
+        return bool(self.compressors and self.window)
 
     def bytes_at(self, context: int) -> int:
         """Bytes of one request that holds ``context`` tokens; exact."""

@@ -38,7 +38,8 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
     )
     before = profile.term("gone_before_load_bytes", where(rank, gpu))
     context = Term(int(before.value), before.provenance, "context of the driver")
-    asked_bytes = cache.request_bytes(settings.max_model_len or 0)
+    slots = settings.max_num_seqs or 1
+    asked_bytes = slots * cache.request_bytes(settings.max_model_len or 0)
     return Plan(
         settings,
         defaults,
@@ -50,7 +51,7 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
             graphs=Term(0, Provenance.ASSUMED, "none counted"),
             graphs_in_budget=True,
             pool_bytes=asked_bytes,
-            pool_note="n_ctx tokens over all slots",
+            pool_note=f"{slots} slots of {settings.max_model_len:,} tokens",
         ),
         cache,
     )

@@ -123,13 +123,22 @@ class EngineFile(Strict):
     terms: Terms = {}
 
 
+class Error(Strict):
+    """How far answers were from measured starts: absolute, relative to what was measured."""
+
+    rows: int
+    median: float
+    p90: float
+
+
 class FittedFile(Strict):
-    """``profiles/fitted.yaml``: terms by engine."""
+    """``profiles/fitted.yaml``: terms by engine, and the errors of answers with them."""
 
     data: str
     date: dt.date
     tool: str
     engines: dict[EngineName, Terms]
+    errors: dict[EngineName, dict[str, Error]] = {}
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,7 @@ class Profile:
         version_said: How the version was arrived at.
         remarks: What a reader should know of that.
         terms: All terms, by name.
+        errors: Of answers beside measured starts, by metric.
     """
 
     engine: EngineName
@@ -150,6 +160,7 @@ class Profile:
     version_said: str
     remarks: tuple[str, ...]
     terms: Terms
+    errors: dict[str, Error] = field(default_factory=dict)
     _looked_up: dict[tuple[str, Where], Value] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -189,15 +200,16 @@ def profile_of(asked: str) -> Profile:
     engine = _engine(name)
     file, fitted = _files(engine)
     terms = {**file.terms, **fitted}
+    errors = _fitted().errors.get(engine, {})
     if not file.valid_through:
         if wanted:
             raise InputError(f"engine {engine} has no versions: write --engine {engine}.")
-        return Profile(engine, file.title, (), "", (), terms)
+        return Profile(engine, file.title, (), "", (), terms, errors)
     releases = tuple(Release(read_version(v) or (), day) for v, day in file.releases.items())
     newest = read_version(file.valid_through) or ()
     if not wanted or wanted == "latest":
         said = f"{shown(newest)}, the newest that the profile was made for"
-        return Profile(engine, file.title, newest, said, (), terms)
+        return Profile(engine, file.title, newest, said, (), terms, errors)
     version, said = read_version(wanted), wanted
     if version is None:
         version = version_of_day(wanted, releases)
@@ -207,7 +219,8 @@ def profile_of(asked: str) -> Profile:
             f"'{printable(wanted)}' is no version of {engine}: write {engine}@{shown(newest)}, or "
             f"the day of a build, as in {engine}@2026-04-25."
         )
-    return Profile(engine, file.title, version, said, _range_remarks(file, version), terms)
+    remarks = _range_remarks(file, version)
+    return Profile(engine, file.title, version, said, remarks, terms, errors)
 
 
 def _range_remarks(file: EngineFile, version: Version) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def plan(profile: Profile, asked: Settings, rank: RankFacts, gpu: GpuFacts) -> P
     """What SGLang holds on this GPU, and its pools."""
     settings, defaults = _with_defaults(asked, rank, gpu)
     held = _held(profile, settings, rank, gpu)
-    if any(cache.compressors for cache, _ in rank.caches):
+    if any(cache.is_compressed_beside_windows for cache, _ in rank.caches):
         return Plan(settings, defaults, held, compressed_split_pool(settings, rank))
     ratio = settings.swa_full_tokens_ratio or profile.number("swa_full_tokens_ratio")
     windows = [(c, n) for c, n in rank.caches if c.window]

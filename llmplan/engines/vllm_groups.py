@@ -58,7 +58,9 @@ def block_pool(caches: Caches, blocks: Blocks) -> BlockPool:
     equal: by longer blocks where they divide, else by padding.
     """
     kept = [(cache, layers) for cache, layers in caches if cache != LayerCache()]
-    if blocks.compressed is not None and any(cache.compressors for cache, _ in kept):
+    if blocks.compressed is not None and any(
+        cache.is_compressed_beside_windows for cache, _ in kept
+    ):
         return compressed_pool(
             kept,
             blocks.compressed,

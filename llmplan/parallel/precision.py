@@ -7,7 +7,6 @@ from typing import Final
 from llmplan.dtypes import Format, format_named
 from llmplan.errors import InputError, UnknownNameError, printable
 from llmplan.model.compiled import Model
-from llmplan.ops.base import Operator
 from llmplan.ops.precision import LINEAR_ROLES, Precision, Role
 
 NATIVE: Final = "native"

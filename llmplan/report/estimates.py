@@ -34,7 +34,7 @@ def estimates_page(result: schema.ValidationResult, inputs: dict[str, Any]) -> P
     return Page(
         f"validate {inputs['what']}",
         tuple(facts),
-        (*tables, _worst(result), _skipped(summary)),
+        (*tables, _worst(result), skipped_table(summary)),
         remarks=(ERRORS, BEYOND),
     )
 
@@ -43,12 +43,10 @@ ERRORS: Final = (
     "errors are absolute, relative to what was measured; rows that do not state the share of "
     "memory count as assumed and are not in the errors."
 )
-BEYOND: Final = (
-    "beyond: more than 15 % of what was measured off, and 1 % of the device's memory."
-)
+BEYOND: Final = "beyond: more than 15 % of what was measured off, and 1 % of the device's memory."
 
 
-def _skipped(summary: schema.ValidationSummary) -> Table:
+def skipped_table(summary: schema.ValidationSummary) -> Table:
     """Reasons, most frequent first."""
     ordered = sorted(summary.skipped.items(), key=lambda item: -item[1])
     names = columns("metrics", "reason", numbers=("metrics",))
@@ -68,7 +66,7 @@ def _group_table(result: schema.ValidationResult, by: str) -> Table:
             percent(group.median_abs_error_frac),
             percent(group.p90_abs_error_frac),
             percent(group.mape),
-            str(group.beyond_bound),
+            str(group.beyond_bound or 0),
         )
         for group in result.groups
         if group.by == by and (group.predicted or group.assumed)

@@ -51,13 +51,13 @@ def _terms(result: schema.ReconcileResult) -> Table:
         )
         for row in result.rows
     )
-    return Table("Terms of one GPU", names, rows)
+    return Table("Terms, of one GPU where nothing else is said", names, rows)
 
 
 def _error(row: schema.ReconcileRow) -> str:
     if row.term == "verdict":
         return "differs" if row.error_frac else "equal"
-    return f"{row.error_frac:+.1%}"
+    return f"{row.error_frac:+.1%}".replace("-0.0%", "0.0%").replace("+0.0%", "0.0%")
 
 
 def _value(term: str, value: float | str | None) -> str:

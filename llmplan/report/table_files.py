@@ -14,7 +14,10 @@ Record = dict[str, Any]
 
 
 def render_csv(result: BaseModel) -> str:
-    """The records of a result; nested values get dotted names, lists are joined by semicolons."""
+    """The records of a result; nested values get dotted names, lists are joined by semicolons.
+
+    Records in a list are numbered from 0.
+    """
     rows = [dict(_flat(record)) for record in records(result)]
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = StringIO()
@@ -91,7 +94,8 @@ def _corrections(result: schema.CorrectionsResult) -> list[Record]:
 @records.register
 def _fit(result: schema.FitResult) -> list[Record]:
     return [
-        row.model_dump(mode="json", by_alias=True, exclude={"try_"}) for row in result.deployments
+        row.model_dump(mode="json", by_alias=True, exclude={"try_", "beside"})
+        for row in result.deployments
     ]
 
 
@@ -105,6 +109,8 @@ def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             yield from _flat(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            yield from _flat({str(number): item for number, item in enumerate(value)}, f"{name}.")
         elif isinstance(value, list):
             yield name, ";".join(map(str, value))
         else:

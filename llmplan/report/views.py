@@ -5,6 +5,7 @@ from functools import singledispatch
 from typing import Any
 
 from llmplan.report.estimates import estimates_page
+from llmplan.report.kernel_estimates import kernels_page
 from llmplan.report.page import Chart, Column, Derivations, Line, Page, Table, columns
 from llmplan.report.place_view import place_page
 from llmplan.report.reconcile_view import corrections_page, reconcile_page
@@ -345,9 +346,12 @@ def _memory(result: schema.MemoryResult, inputs: Inputs) -> Page:
     ]
     tables = [_state_table(kv)] if kv.bytes_per_request else [_weights_table(result)]
     if result.per_gpu:
-        tables.append(_gpu_table(result.per_gpu))
+        tables += [_gpu_table(result.per_gpu), _roles_table(result.per_gpu)]
+        tables += (*_beside_table(result.beside), *_host_table(result.host))
         facts.append(("on", f"{inputs['gpus']}, {result.layout}"))
         facts.append(("fits", _verdict(result, inputs)))
+        if result.engine_tokens is not None and inputs.get("engine") != "generic":
+            facts.append((f"{inputs['engine']} prints", _printed(result, inputs)))
     title = f"{result.model}: memory"
     return Page(title, tuple(facts), tuple(tables), derivations=_derivations(result.explain))
 
@@ -361,6 +365,18 @@ def _verdict(result: schema.MemoryResult, inputs: Inputs) -> str:
         f"{word}: {result.max_concurrency:,} requests of {context} tokens, "
         f"{result.kv_tokens:,} tokens of cache"
     )
+
+
+def _printed(result: schema.MemoryResult, inputs: Inputs) -> str:
+    """What the engine says at start-up, where windows and blocks count in its own way."""
+    length = format_tokens(inputs["settings"].get("max_model_len") or inputs["context"])
+    return f"{result.engine_tokens:,} tokens, {result.engine_concurrency:,.2f} x {length}"
+
+
+def _roles_table(gpu: schema.PerGpu) -> Table:
+    """Stored weights of the rank."""
+    rows = tuple((role, format_gib(size)) for role, size in gpu.weights_by_role.items())
+    return Table("Weights on the GPU", columns("role", "stored", numbers=("stored",)), rows)
 
 
 def _weights_table(result: schema.MemoryResult) -> Table:
@@ -393,15 +409,18 @@ def _state_table(kv: schema.KvCache) -> Table:
 
 
 def _gpu_table(gpu: schema.PerGpu) -> Table:
-    names = columns("share", "size", "provenance", numbers=("size",))
-    shares = (
+    names = columns("share", "size", "provenance", "how", numbers=("size",))
+    graphs = (("graphs", "graphs"),)
+    shares: tuple[tuple[str, str], ...] = (
         ("capacity", "capacity"),
         ("engine may fill", "budget"),
         ("weights", "weights"),
-        ("reserved, activations", "activations"),
-        ("reserved, libraries", "non_torch"),
-        ("left for cache and state", "kv_available"),
-        ("graphs, outside the budget", "graphs"),
+        *((("beside the model", "beside"),) if gpu.beside_bytes else ()),
+        ("activations", "activations"),
+        ("libraries", "non_torch"),
+        *(graphs if gpu.graphs_in_budget else ()),
+        ("left for the cache", "kv_available"),
+        *(() if gpu.graphs_in_budget else graphs),
         ("headroom", "headroom"),
     )
     rows = tuple(
@@ -409,10 +428,43 @@ def _gpu_table(gpu: schema.PerGpu) -> Table:
             words,
             format_gib(getattr(gpu, f"{key}_bytes")),
             gpu.provenance.get(f"{key}_bytes", "exact"),
+            gpu.notes.get(f"{key}_bytes", ""),
         )
         for words, key in shares
     )
     return Table("On each GPU", names, rows)
+
+
+def _beside_table(held: list[schema.BesideRow]) -> tuple[Table, ...]:
+    names = columns("what", "size", "how", numbers=("size",))
+    rows = tuple((row.name, format_gib(row.bytes), row.note) for row in held)
+    return (Table("Beside the model, on each GPU", names, rows),) if rows else ()
+
+
+def _host_table(host: schema.HostMemory | None) -> tuple[Table, ...]:
+    """What a node's host holds, and what cannot leave the GPU."""
+    if host is None:
+        return ()
+    sizes = (
+        ("weights", host.weights_bytes),
+        ("cache of these layers", host.state_bytes),
+        ("cache tier", host.tier_bytes),
+        ("needed", host.needed_bytes),
+        ("has", host.capacity_bytes),
+        ("used by each token", host.read_bytes_per_token),
+    )
+    rows = [(words, format_gib(size)) for words, size in sizes if size]
+    if host.capacity_bytes is None:
+        rows.append(("has", "not known"))
+    if host.tier_bytes:
+        rows.append(("tier holds, tokens", f"{host.tier_tokens:,}"))
+        rows.append(("tier holds, requests", f"{host.tier_requests:,}"))
+    kept = tuple((role, format_gib(size)) for role, size in host.stays_on_gpu.items() if size)
+    names = columns("part", "size", numbers=("size",))
+    tables = (Table("In the host memory of each node", names, tuple(rows)),)
+    if not host.weights_bytes:
+        return tables
+    return (*tables, Table("Stays on each GPU", names, kept))
 
 
 @page_of.register
@@ -436,6 +488,8 @@ def _fit(result: schema.FitResult, inputs: Inputs) -> Page:
     asked = f"{inputs['batch']} x {_context(inputs)}, KV {inputs['kv_dtype']}"
     tables = [Table("", names, rows)]
     if inputs.get("model"):
+        best = result.deployments[0]
+        tables += (*_beside_table(best.beside), *_host_table(best.host))
         tables += (*_refusals(result), *_tries(result))
     title = f"{inputs['gpus']}: what fits ({asked})"
     return Page(title, tables=tuple(tables), derivations=_derivations(result.explain))
@@ -503,6 +557,8 @@ def _verify(result: schema.VerifyResult, _inputs: Inputs) -> Page:
 
 @page_of.register
 def _validation(result: schema.ValidationResult, inputs: Inputs) -> Page:
+    if inputs["what"] == "perf":
+        return kernels_page(result, inputs)
     if result.are_estimates:
         return estimates_page(result, inputs)
     summary = result.summary

@@ -12,6 +12,7 @@ from llmplan.engines.settings import EngineName, Settings
 from llmplan.errors import InputError
 from llmplan.model.compiled import Model
 from llmplan.ops.base import StateKind
+from llmplan.ops.compressed import CompressedAttention
 from llmplan.ops.precision import LINEAR_ROLES
 from llmplan.parallel.layout import Layout
 from llmplan.parallel.precision import StateFormats
@@ -117,7 +118,7 @@ class LayoutOptions:
         """What to look at.
 
         Raises:
-            InputError: Stages that cannot be read.
+            InputError: Stages that cannot be read, or ranks that do not go together.
         """
         stages = _stages(self.pp_layers)
         fixed = Layout(
@@ -129,6 +130,10 @@ class LayoutOptions:
         pp = self.pp or (len(stages) if stages else None)
         tp, dp = self.tp, self.dp
         if self.ep and self.ep > 1:
+            if self.ep % fixed.prefill_cp:
+                raise InputError(
+                    f"--prefill-cp {fixed.prefill_cp} does not divide the {self.ep} ranks of --ep."
+                )
             if tp and dp is None:
                 dp = self._other(tp, "--tp")
             elif dp and tp is None:
@@ -179,7 +184,7 @@ def _stages(text: str | None) -> tuple[int, ...]:
 def engine_states(profile: Profile, model: Model) -> tuple[StateFormats, str]:
     """What requests keep under this engine where nobody says, and why."""
     kinds = {s.kind for o, _ in model.decoder.counted for s in o.states}
-    several = any(s.tokens_per_entry > 1 for o, _ in model.decoder.counted for s in o.states)
+    several = any(isinstance(o, CompressedAttention) for o, _ in model.decoder.counted)
     bits = [
         operator.precision.of(weight.role).bits
         for operator, _ in model.decoder.counted
@@ -229,6 +234,11 @@ def engine_warnings(profile: Profile, deployment: Deployment | None) -> tuple[st
     else:
         said = [d for d in worst.plan.defaults if d.setting in SAID]
         remarks += [f"{SAID[d.setting]} {d.value}: {d.why}." for d in said]
+    if error := profile.errors.get("kv_bytes"):
+        remarks.append(
+            f"in {error.rows} measured {profile.title} starts the cache was within "
+            f"{error.median:.1%} at the median and {error.p90:.1%} in nine of ten."
+        )
     remarks.extend(worst.plan.remarks)
     if len(deployment.serving.ranks) > 1:
         first = worst.rank.first_layer

@@ -17,6 +17,8 @@ from llmplan.analyze.fit import (
 )
 from llmplan.analyze.memory import Load, weights_bytes
 from llmplan.analyze.suggest import Suggestion, suggestions
+from llmplan.engines.corrections import Correction
+from llmplan.engines.profile import Profile
 from llmplan.engines.settings import EngineName
 from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.catalogue import parse_gpus
@@ -25,6 +27,12 @@ from llmplan.model.catalogue import load_model, model_names
 from llmplan.model.compiled import Model
 from llmplan.parallel.precision import NATIVE, weight_formats, with_weight_formats
 from llmplan.results import schema
+from llmplan.results.beside import (
+    BesideOptions,
+    beside_rows,
+    beside_warnings,
+    host_memory,
+)
 from llmplan.results.common import (
     DEFAULT_CONTEXT,
     Formats,
@@ -43,6 +51,7 @@ from llmplan.results.engine_options import (
     engine_states,
     engine_warnings,
 )
+from llmplan.results.kept_corrections import corrections_said, kept_corrections
 from llmplan.units import parse_tokens
 
 CATALOGUE_FORMATS: Final = ("fp8", "int4")
@@ -63,6 +72,8 @@ class FitQuestion:
         engine: The engine and how it is started.
         text_only: Leave vision towers out.
         explain: Derive the figures of the best layout of one model.
+        corrections: Use what ``llmplan reconcile --save`` kept.
+        beside: What is held beside the model, and what stays in host memory.
     """
 
     gpus: str
@@ -74,6 +85,8 @@ class FitQuestion:
     engine: EngineOptions = field(default_factory=EngineOptions)
     text_only: bool = False
     explain: bool = False
+    corrections: bool = True
+    beside: BesideOptions = field(default_factory=BesideOptions)
 
     def ask(self) -> schema.Envelope:
         """The answer: one row per layout of a model, or per model and format of the catalogue.
@@ -84,6 +97,8 @@ class FitQuestion:
         group = parse_gpus(self.gpus)
         if self.explain and self.model is None:
             raise InputError("--explain derives the figures of one model: name it.")
+        if self.beside.draft and self.model is None:
+            raise InputError("--draft goes with one model: name it.")
         if self.model is not None:
             return self._one(load_model(self.model), group)
         profile = self.engine.profile()
@@ -93,11 +108,13 @@ class FitQuestion:
         )
         inputs["context_rule"] = "at most the model's own maximum"
         inputs["dtypes"] = self._dtype_words()
-        said = Said("fit", inputs, gpu_warnings(group) + engine_warnings(profile, None))
+        warnings = gpu_warnings(group) + engine_warnings(profile, None)
+        said = Said("fit", inputs, warnings + self._corrected(profile, group))
         return said.answered(schema.FitResult(deployments=rows))
 
     def _one(self, model: Model, group: GpuGroup) -> schema.Envelope:
         check_roles(model, self.formats.dtype)
+        self.beside.check(model)
         found = answer(self._question(model, group, self.formats.dtype))
         rows = [deployment_row(found, deployment) for deployment in found.deployments]
         rows += [refusal_row(found, refusal) for refusal in found.refusals]
@@ -113,8 +130,11 @@ class FitQuestion:
             *model_warnings(model, mtp=False, engine=engine),
             *gpu_warnings(group),
             *engine_warnings(profile, found.best),
+            *self._corrected(profile, group),
+            *beside_warnings(found.best, found.question.beside, group),
         )
         inputs = self._inputs(group, load.context)
+        inputs |= self.beside.echo(found.question.beside)
         inputs |= self.formats.echo(found.question.states)
         inputs |= engine_echo(profile, found.best)
         said = Said("fit", inputs, warnings)
@@ -144,16 +164,26 @@ class FitQuestion:
     def _question(self, model: Model, group: GpuGroup, dtype: str) -> Question:
         profile = self.engine.profile()
         taken, _why = engine_states(profile, model)
+        states = self.formats.states(taken)
+        settings = self.beside.settings(self.engine.settings())
         return Question(
             model=model.served(vision=not self.text_only),
             weights=dtype,
-            states=self.formats.states(taken),
+            states=states,
             group=group,
             load=self._load(model),
             wanted=self._wanted(),
             profile=profile,
-            settings=self.engine.settings(),
+            settings=settings,
+            beside=self.beside.beside(settings, profile, states),
+            corrections=self._kept(profile),
         )
+
+    def _kept(self, profile: Profile) -> tuple[Correction, ...]:
+        return kept_corrections(profile.engine) if self.corrections else ()
+
+    def _corrected(self, profile: Profile, group: GpuGroup) -> tuple[str, ...]:
+        return corrections_said(self._kept(profile), profile, group.device.slug)
 
     def _wanted(self) -> Wanted:
         return self.layout.wanted(every=True)
@@ -172,6 +202,7 @@ class FitQuestion:
             **self.layout.echo(),
             "text_only": self.text_only,
             "mtp": False,
+            "corrections": self.corrections,
         }
 
 
@@ -199,6 +230,8 @@ def deployment_row(found: Answer, deployment: Deployment) -> schema.DeploymentRo
         concurrency_at={str(c): deployment.concurrency_at(c) for c in SHOWN_CONTEXTS},
         binding=deployment.binding.value,
         reason=deployment.reason,
+        beside=beside_rows(deployment),
+        host=host_memory(deployment),
     )
 
 

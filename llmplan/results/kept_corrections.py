@@ -8,6 +8,8 @@ import datetime as dt
 import os
 import re
 import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,7 +19,7 @@ from pydantic import Field
 
 from llmplan.documents import load_document
 from llmplan.engines.corrections import Correction
-from llmplan.engines.profile import Ranks, Strict
+from llmplan.engines.profile import Profile, Ranks, Strict
 from llmplan.engines.settings import EngineName
 from llmplan.engines.versions import shown
 from llmplan.errors import DocumentError, InputError, UnknownNameError, printable
@@ -135,12 +137,12 @@ def kept_files() -> tuple[CorrectionFile, ...]:
         DocumentError: One cannot be read, or says what no log could.
     """
     try:
-        paths = sorted(folder().glob("*.yaml"))
+        paths = [(path, path.stat()) for path in sorted(folder().glob("*.yaml"))]
     except OSError as error:
         raise DocumentError(f"cannot be read ({error.strerror}).", str(folder())) from None
     if len(paths) > MOST_FILES:
         raise DocumentError(f"holds more than {MOST_FILES:,} corrections.", str(folder()))
-    return tuple(map(_read, paths))
+    return tuple(_read(path, state.st_mtime_ns, state.st_size) for path, state in paths)
 
 
 def kept_corrections(engine: EngineName) -> tuple[Correction, ...]:
@@ -154,7 +156,27 @@ def kept_corrections(engine: EngineName) -> tuple[Correction, ...]:
     return tuple(file.correction for file in kept_files() if file.engine is engine)
 
 
-def _read(path: Path) -> CorrectionFile:
+def corrections_said(
+    corrections: Iterable[Correction], profile: Profile, device: str
+) -> tuple[str, ...]:
+    """Which layouts are corrected on this device, and by what."""
+    return tuple(
+        f"layouts of {_RANKS[each.ranks]} are corrected by local log {each.source}."
+        for each in corrections
+        if each.is_for(profile, each.ranks, device)
+    )
+
+
+_RANKS: Final = {
+    Ranks.ONE: "a single GPU",
+    Ranks.STAGES: "pipeline stages only",
+    Ranks.MANY: "several ranks that split layers",
+}
+
+
+@lru_cache(maxsize=MOST_FILES)
+def _read(path: Path, _changed_ns: int, _size_bytes: int) -> CorrectionFile:
+    """A file, parsed once as long as it is not changed: a list of the catalogue asks often."""
     document = load_document(path)
     file = validated(document, CorrectionFile)
     if file.ranks is Ranks.ANY or file.engine is EngineName.GENERIC:

@@ -12,7 +12,7 @@ from typing import Final
 from llmplan.analyze.fit import Question
 from llmplan.analyze.measured_rows import is_low_bit
 from llmplan.analyze.memory import Load
-from llmplan.engines.logs import LogFacts
+from llmplan.engines.logs import Figure, LogFacts
 from llmplan.engines.profile import Profile, profile_of
 from llmplan.engines.settings import EngineName, Launch, Settings
 from llmplan.errors import InputError, UnknownNameError, printable
@@ -112,7 +112,7 @@ def start_of(read: LogFacts, typed: Typed) -> Start:
     facts = replace(read, settings=_bounded(read.settings, remarks))
     settings = facts.settings
     engine, states_version = _engine(facts, typed, remarks)
-    model = _model(facts, typed)
+    model = _model(facts, typed, remarks)
     formats = replace(typed.formats, dtype=_dtype(facts, typed, model))
     check_roles(model, formats.dtype)
     if (settings.dtype or "").startswith("float32"):
@@ -129,7 +129,7 @@ def start_of(read: LogFacts, typed: Typed) -> Start:
         weights=told.formats.dtype,
         states=told.formats.states(engine_states(profile, model)[0]),
         group=group,
-        load=Load(_length(facts) or model.context_length, 1),
+        load=Load(_length(facts, remarks) or model.context_length, 1),
         wanted=layout.wanted(every=False),
         profile=profile,
         settings=told.engine.settings(),
@@ -141,7 +141,9 @@ def _bounded(settings: Settings, remarks: list[str]) -> Settings:
     """The settings without those that no engine would take."""
     wrong = [name for name, most in LIMITS.items() if (getattr(settings, name) or 0) > most]
     remarks += [f"the log's {name} is out of range and was left out." for name in wrong]
-    return settings.with_values(dict.fromkeys(wrong))
+    left = settings.with_values(dict.fromkeys(wrong))
+    # logs print how many adapters there may be only where there are any
+    return left.with_values({"enable_lora": True}) if left.max_loras else left
 
 
 def _engine(facts: LogFacts, typed: Typed, remarks: list[str]) -> tuple[str, bool]:
@@ -171,7 +173,7 @@ def _engine(facts: LogFacts, typed: Typed, remarks: list[str]) -> tuple[str, boo
     return name, False
 
 
-def _model(facts: LogFacts, typed: Typed) -> Model:
+def _model(facts: LogFacts, typed: Typed, remarks: list[str]) -> Model:
     if typed.model is not None:
         return load_model(typed.model)
     if not facts.model:
@@ -182,17 +184,20 @@ def _model(facts: LogFacts, typed: Typed) -> Model:
             f"the log's model, '{printable(facts.model)}', is in no catalogue: state it with "
             "--model, as a catalogue name or the path of a spec, config.json or weight file."
         )
+    if found != facts.model:
+        remarks.append(f"the log's model, '{printable(facts.model)}', is read as {found}.")
     return load_model(found)
 
 
 def _names(said: str) -> Iterator[str]:
     """Names of the catalogue that a log may mean: an id, or the end of a path of a copy."""
-    if cached := _CACHED.search(said):
-        yield f"{cached[1]}/{cached[2]}"
+    cached = _CACHED.search(said)
     parts = [part for part in said.split("/") if part]
-    if parts and not said.endswith((*SPEC_SUFFIXES, *CONFIG_SUFFIXES)):
-        yield "/".join(parts[-2:])
-        yield parts[-1]
+    names = [f"{cached[1]}/{cached[2]}"] if cached else []
+    names += ["/".join(parts[-2:]), *parts[-1:]]
+    for name in names:
+        if not name.endswith((*SPEC_SUFFIXES, *CONFIG_SUFFIXES)):
+            yield name
 
 
 def _dtype(facts: LogFacts, typed: Typed, model: Model) -> str:
@@ -217,7 +222,7 @@ def _dtype(facts: LogFacts, typed: Typed, model: Model) -> str:
 def _world(facts: LogFacts, layout: LayoutOptions) -> int | None:
     """GPUs of the start; None where the log does not say."""
     if facts.engine is EngineName.LLAMACPP:
-        return len(facts.ranks) or None
+        return sum(1 for rank in facts.ranks if rank.weights_bytes) or None
     if facts.settings.tensor_parallel is None:
         return None
     sizes = (layout.tp, layout.pp, layout.dp, layout.prefill_cp)
@@ -227,9 +232,7 @@ def _world(facts: LogFacts, layout: LayoutOptions) -> int | None:
     return count
 
 
-def _group(
-    facts: LogFacts, typed: Typed, layout: LayoutOptions, remarks: list[str]
-) -> GpuGroup:
+def _group(facts: LogFacts, typed: Typed, layout: LayoutOptions, remarks: list[str]) -> GpuGroup:
     """The GPUs: as typed, else those of the log; as many as its ranks where no count was typed."""
     count = _world(facts, layout)
     if typed.gpus is not None:
@@ -267,7 +270,12 @@ def _layout(
     return replace(layout, tp=group.count // others)
 
 
-def _length(facts: LogFacts) -> int | None:
-    """Longest request, as set or as the concurrency is printed for."""
+def _length(facts: LogFacts, remarks: list[str]) -> int | None:
+    """Longest request, as set or as the concurrency is printed for; llama.cpp's by its cache."""
     printed = facts.least_concurrency()
-    return facts.settings.max_model_len or (printed.length_tokens if printed else None)
+    length = facts.settings.max_model_len or (printed.length_tokens if printed else None)
+    cells = facts.least(Figure.KV_TOKENS)
+    if length is None and facts.engine is EngineName.LLAMACPP and cells:
+        length = max(cells[1].value // (facts.settings.max_num_seqs or 1), 1)
+        remarks.append(f"requests of {length:,} tokens, as the log's cache has room for.")
+    return length

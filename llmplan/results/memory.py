@@ -1,6 +1,5 @@
 """How much memory a model takes, alone and on GPUs."""
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from llmplan.analyze.explain import Explained, explained_parameters, explained_state
@@ -22,6 +21,13 @@ from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model
 from llmplan.parallel.precision import StateFormats, lowered
 from llmplan.results import schema
+from llmplan.results.beside import (
+    BesideOptions,
+    beside_rows,
+    beside_warnings,
+    host_memory,
+    weights_by_role,
+)
 from llmplan.results.common import (
     SIXTEEN_BITS,
     Formats,
@@ -40,6 +46,7 @@ from llmplan.results.engine_options import (
     engine_states,
     engine_warnings,
 )
+from llmplan.results.kept_corrections import kept_corrections
 from llmplan.units import Provenance, weakest
 
 
@@ -58,7 +65,9 @@ class MemoryQuestion:
         layout: How the model is split.
         engine: The engine and how it is started.
         explain: Derive each figure.
+        beside: What is held beside the model, and what stays in host memory.
         from_command: A start command as pasted; what is typed beside it goes before it.
+        corrections: Use what ``llmplan reconcile --save`` kept.
     """
 
     model: str | None
@@ -70,8 +79,10 @@ class MemoryQuestion:
     gpus: str | None = None
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    beside: BesideOptions = field(default_factory=BesideOptions)
     explain: bool = False
     from_command: str | None = None
+    corrections: bool = True
 
     def ask(self) -> schema.Envelope:
         """The answer.
@@ -95,6 +106,8 @@ class MemoryQuestion:
         model = lowered(served, self.formats.dtype, states)
         placed = None
         if group:
+            self.beside.check(served)
+            settings = self.beside.settings(self.engine.settings())
             placed = answer(
                 Question(
                     model=served,
@@ -104,7 +117,9 @@ class MemoryQuestion:
                     load=load,
                     wanted=self.layout.wanted(every=False),
                     profile=profile,
-                    settings=self.engine.settings(),
+                    settings=settings,
+                    beside=self.beside.beside(settings, profile, states),
+                    corrections=kept_corrections(profile.engine) if self.corrections else (),
                 )
             )
             if not placed.best:
@@ -115,8 +130,13 @@ class MemoryQuestion:
         return self._said(published, load, placed, states, why).answered(result)
 
     def _group(self) -> GpuGroup | None:
-        if self.gpus is None and (self.layout.is_given or self.engine.is_given):
-            what = "a layout" if self.layout.is_given else "an engine"
+        asked = (
+            ("a layout", self.layout.is_given),
+            ("an engine", self.engine.is_given),
+            ("what is held beside a model", self.beside.is_given),
+        )
+        what = next((words for words, is_given in asked if is_given), None)
+        if self.gpus is None and what:
             raise InputError(f"{what} needs GPUs to run on: add --gpus, as in --gpus 8xH100.")
         return None if self.gpus is None else parse_gpus(self.gpus)
 
@@ -141,6 +161,8 @@ class MemoryQuestion:
             **gpu_echo(group),
             **engine_echo(profile, best),
             **self.layout.echo(),
+            **self.beside.echo(placed.question.beside),
+            "corrections": self.corrections,
         }
         if why and self.formats.kv_dtype is None:
             warnings += (f"{profile.title} keeps {why} ({states.kv.name}).",)
@@ -149,7 +171,8 @@ class MemoryQuestion:
         )
         next_step = f"`llmplan fit {inputs['model']} --gpus {group}` lists what would fit."
         hint = () if placed.fits else (next_step,)
-        warnings += gpu_warnings(group) + engine_warnings(profile, best) + hint
+        warnings += gpu_warnings(group) + engine_warnings(profile, best)
+        warnings += beside_warnings(best, placed.question.beside, group) + hint
         return Said("memory", on_gpus, warnings)
 
 
@@ -242,6 +265,8 @@ def memory_result(
         engine_tokens=best.serving.printed_tokens if best else None,
         engine_concurrency=round(best.serving.printed_concurrency, 4) if best else None,
         cache_unit=best.serving.worst.plan.cache.unit if best else None,
+        beside=beside_rows(best) if best else [],
+        host=host_memory(best) if best else None,
         explain=explanations(explained),
     )
 
@@ -256,6 +281,8 @@ def per_gpu(deployment: Deployment, device: Device) -> schema.PerGpu:
         "non_torch_bytes": held.non_torch,
         "graphs_bytes": held.graphs,
     }
+    if held.beside.bytes:
+        terms["beside_bytes"] = held.beside
     budget = weakest(device.capacity_provenance, Provenance.ASSUMED)
     pool = weakest(budget, *(term.provenance for term in terms.values()))
     outside = 0 if held.graphs_in_budget else held.graphs.bytes
@@ -280,12 +307,3 @@ def per_gpu(deployment: Deployment, device: Device) -> schema.PerGpu:
         },
         **{name: term.bytes for name, term in terms.items()},
     )
-
-
-def weights_by_role(model: Model) -> dict[str, int]:
-    """Stored bytes by role, most first."""
-    sizes: Counter[str] = Counter()
-    for operator, repeats in model.counted():
-        for weight in operator.weights:
-            sizes[weight.role.value] += operator.weight_bytes(weight) * repeats
-    return dict(sizes.most_common())

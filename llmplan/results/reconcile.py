@@ -81,7 +81,7 @@ class ReconcileQuestion:
             *start.remarks,
             *start.model.identity.assumptions,
             *gpu_warnings(start.group),
-            *engine_warnings(start.profile, best),
+            *_engine_remarks(start, best),
             *remarks,
         )
         return Said("reconcile", inputs, tuple(dict.fromkeys(warnings))).answered(result)
@@ -91,9 +91,12 @@ class ReconcileQuestion:
     ) -> tuple[CorrectionFile | None, tuple[str, ...]]:
         """What --save keeps; where that is nothing, the reason, an error if it was wanted."""
         try:
-            if not start.states_version and start.profile.version:
-                raise InputError("the log states no version: say it with --engine.")
-            kept = correction_of(start.facts, best.serving, self.log.name)
+            kept = correction_of(
+                start.facts,
+                best.serving,
+                states_version=start.states_version,
+                source=self.log.name,
+            )
         except InputError as error:
             if self.save:
                 raise InputError(f"--save: {error}") from None
@@ -106,6 +109,12 @@ class ReconcileQuestion:
             llmplan=__version__,
         )
         return file_of(kept.correction, origin), kept.remarks
+
+
+def _engine_remarks(start: Start, best: Deployment) -> tuple[str, ...]:
+    """What is said of an engine's answer, less the stage of its figures: each row has its own."""
+    remarks = engine_warnings(start.profile, best)
+    return tuple(text for text in remarks if not text.startswith("figures are those of stage"))
 
 
 def _best(found: Answer) -> Deployment:

@@ -18,6 +18,11 @@ class Published(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
+    @property
+    def is_no(self) -> bool:
+        """Whether this answers a question with no."""
+        return False
+
 
 class Explanation(Published):
     """One number with where it comes from."""
@@ -400,8 +405,54 @@ class PerGpu(Published):
     """Pipeline stage of the rank, from 0: the one whose cache ends first."""
     graphs_in_budget: bool = False
     """Whether graphs come out of the budget."""
+    beside_bytes: int = 0
+    """Held beside the model: adapters, a draft model, logits of prompts."""
     notes: dict[str, str] = {}
     """How each figure was arrived at."""
+
+
+class BesideRow(Published):
+    """One thing that a GPU holds beside the model."""
+
+    name: str
+    """What it is."""
+    bytes: int
+    """On the GPU whose cache ends first."""
+    provenance: Provenance
+    """Of the size."""
+    note: str
+    """How it was arrived at."""
+
+
+class HostMemory(Published):
+    """What the host of the fullest node holds for its GPUs."""
+
+    needed_bytes: int
+    """All of it."""
+    weights_bytes: int
+    """Weights that stay in host memory."""
+    state_bytes: int
+    """Cache of the layers that stay there, for the requests asked for."""
+    tier_bytes: int
+    """Cache blocks that are moved there, all GPUs of the node."""
+    tier_tokens: int
+    """Tokens in requests of the context that such a tier holds, all copies."""
+    tier_requests: int
+    """Whole such requests."""
+    capacity_bytes: int | None
+    """Memory of the host; null where it is not known."""
+    fits: bool | None
+    """Whether the host has it; null where its memory is not known."""
+    stays_on_gpu: dict[str, int]
+    """What each GPU holds all the same: weights by role, working memory, cache of the batch."""
+    read_bytes_per_token: int
+    """Weights in host memory that one token of one request uses."""
+    link: str | None
+    """Link between host and GPU."""
+    link_bytes_per_s: float | None
+    """Its rate, one direction."""
+    link_s_per_token: float | None
+    """Seconds a token at the least where these weights cross the link for it."""
 
 
 class MemoryResult(Published):
@@ -437,8 +488,17 @@ class MemoryResult(Published):
     """Requests of max_model_len that the engine prints at start-up, of one copy."""
     cache_unit: str | None = None
     """What the engine hands its cache out in."""
+    beside: list[BesideRow] = []
+    """What each GPU holds beside the model: adapters, a draft model, logits of prompts."""
+    host: HostMemory | None = None
+    """What stays in host memory, where anything does."""
     explain: list[Explanation] = []
     """Where each number comes from, on request."""
+
+    @property
+    def is_no(self) -> bool:
+        """Whether the answer is no."""
+        return self.fits is False
 
 
 class TryRow(Published):
@@ -489,6 +549,10 @@ class DeploymentRow(Published):
     """The same in words."""
     try_: list[TryRow] = Field(default=[], alias="try")
     """Nearest changes that would fit, tried, least harmful first."""
+    beside: list[BesideRow] = []
+    """What each GPU holds beside the model."""
+    host: HostMemory | None = None
+    """What stays in host memory, where anything does."""
 
 
 class FitResult(Published):
@@ -498,6 +562,11 @@ class FitResult(Published):
     """One row per layout, or per model and format with its best layout."""
     explain: list[Explanation] = []
     """How the figures of one model's best layout come about, on request."""
+
+    @property
+    def is_no(self) -> bool:
+        """Whether the answer is no."""
+        return not any(row.fits for row in self.deployments)
 
 
 class MixerRow(Published):
@@ -637,6 +706,11 @@ class PlaceResult(Published):
     expert_balance: ExpertBalance | None
     """With expert parallelism."""
 
+    @property
+    def is_no(self) -> bool:
+        """Whether the answer is no."""
+        return not self.weights_fit
+
 
 class VerifyRow(Published):
     """One group of weights, side by side."""
@@ -667,6 +741,11 @@ class VerifyResult(Published):
     rows: list[VerifyRow]
     """Groups of weights."""
 
+    @property
+    def is_no(self) -> bool:
+        """Whether the answer is no."""
+        return not self.agrees
+
 
 class ValidationRow(Published):
     """One metric of one row of a table of published or measured figures."""
@@ -689,13 +768,19 @@ class ValidationRow(Published):
     """Engine and version of a measured start."""
     family: str = ""
     """Model family of a measured start."""
+    low: float | None = None
+    """What a tenth of the measured rows of the same kernel stay below."""
+    high: float | None = None
+    """What a tenth of them exceed."""
+    bound: float | None = None
+    """Time by the device's peak rates alone."""
 
 
 class ValidationGroup(Published):
     """Errors of the rows that have something in common."""
 
     by: str
-    """What they have in common: metric, engine, version, family or term."""
+    """What they have in common: metric, engine, version, family or term; gpu or kernel."""
     name: str
     """Its value."""
     metric: str
@@ -712,8 +797,10 @@ class ValidationGroup(Published):
     """90th percentile of absolute errors."""
     mape: float | None
     """Mean of absolute errors."""
-    beyond_bound: int
-    """Rows more than 15 % of what was measured off, and 1 % of the device's memory."""
+    beyond_bound: int | None
+    """Rows more than 15 % of what was measured off, and 1 % of the device's memory; of memory."""
+    bound_median_abs_error_frac: float | None = None
+    """Median of absolute errors of the device's peak rates alone; of times."""
 
 
 class Verdicts(Published):
@@ -760,11 +847,18 @@ class ValidationResult(Published):
     are_estimates: bool = False
     """Whether predictions are estimates, whose differences are no failure."""
     groups: list[ValidationGroup] = []
-    """Errors by metric, engine, version, family and term; of estimates."""
+    """Errors by metric, engine, version, family and term, or by GPU and kernel; of estimates."""
     terms: list[ValidationRow] = []
     """Terms of the same rows: activations, non-torch, graphs."""
     verdicts: Verdicts | None = None
     """Whether engines started."""
+
+    @property
+    def is_no(self) -> bool:
+        """Whether the answer is no."""
+        return not self.are_estimates and any(
+            check.error_frac for check in self.rows if check.metric != "published"
+        )
 
 
 class ImportResult(Published):
@@ -907,20 +1001,7 @@ class Envelope(Published):
     @property
     def is_no(self) -> bool:
         """Whether the answer is no: nothing that was asked for fits."""
-        match self.result:
-            case ValidationResult(are_estimates=True):
-                return False
-            case MemoryResult(fits=fits):
-                return fits is False
-            case FitResult(deployments=rows):
-                return not any(row.fits for row in rows)
-            case PlaceResult(weights_fit=fits):
-                return not fits
-            case ValidationResult(rows=checks):
-                return any(check.error_frac for check in checks if check.metric != "published")
-            case VerifyResult(agrees=agrees):
-                return not agrees
-        return False
+        return self.result.is_no
 
 
 def result_schema() -> dict[str, Any]:
