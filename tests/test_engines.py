@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmplan.analyze.loaded import rotary_table_bytes
 from llmplan.analyze.serving import serving
+from llmplan.analyze.starting import why_not
 from llmplan.dtypes import state_format_named
 from llmplan.engines.facts import LayerCache
 from llmplan.engines.pools import BlockGroup, BlockPool, ExactPool, SplitPool
@@ -209,7 +210,8 @@ def test_old_releases_expand_latents():
     def tokens(version: str) -> int:
         served = serving(
             load_model("deepseek-ai/DeepSeek-Coder-V2-Instruct"), Layout(tp=8),
-            load_device("h100-sxm"), profile_of(version), Settings(memory_frac=0.95, max_model_len=64_000),
+            load_device("h100-sxm"), profile_of(version),
+            Settings(memory_frac=0.95, max_model_len=64_000),
         )  # fmt: skip
         return served.printed_tokens
 
@@ -376,6 +378,16 @@ def test_rotary_tables_are_part_of_what_is_loaded():
         model, Layout(tp=4), load_device("h100-sxm"), profile_of("vllm@0.19"), Settings()
     )
     assert served.worst.plan.held.weights.bytes / GIB == pytest.approx(53.12, rel=0.005)
+
+
+def test_deepseek_v4_does_not_fit_eight_h200_in_sglang():
+    """125.65 GiB of weights a rank; share 0.88 leaves nothing (public benchmark log, 2026-07)."""
+    served = serving(
+        load_model("deepseek-v4-pro").served(), Layout(tp=8), load_device("h200-sxm"),
+        profile_of("sglang@2026-07-09"), Settings(memory_frac=0.88),
+    )  # fmt: skip
+    assert served.worst.plan.held.weights.bytes / GIB == pytest.approx(125.65, rel=0.01)
+    assert why_not(served) == "weights and reserve leave nothing for a cache"
 
 
 # -- layouts -------------------------------------------------------------------------------------

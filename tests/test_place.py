@@ -510,7 +510,10 @@ REFUSED = [
     (("llama-3.1-8b", "--gpus", "8xH100", "--ep", "8"), "has no routed experts"),
     (("llama-3.1-8b", "--gpus", "8xH100", "--zipf", "1"), "needs --ep"),
     (("mixtral-8x7b", "--gpus", "8xH100", "--dp", "2"), "needs expert parallelism"),
-    (("mixtral-8x7b", "--gpus", "8xH100", "--ep", "3", "--prefill-cp", "2"), "which are 2: tp 1"),
+    (
+        ("mixtral-8x7b", "--gpus", "8xH100", "--ep", "3", "--prefill-cp", "2"),
+        "does not divide the 3 ranks",
+    ),
     (("mixtral-8x7b", "--gpus", "8xH100", "--pp-layers", "16,x"), "lists the layers of each stage"),
     (("mixtral-8x7b", "--gpus", "8xH100", "--pp-layers", "16,15"), "are no split of 32 layers"),
     (("mixtral-8x7b", "--gpus", "8xH100", "--ep", "8", "--zipf", "-1"), "from 0 (even) to 100"),

@@ -1,11 +1,12 @@
-"""Fit kernel curves to operator tables: ``python tools/fit_operators.py FOLDER [--op gemm] [--device h100_sxm]``.
+"""Fit kernel curves to operator tables.
 
-FOLDER holds ``DEVICE_OPERATOR.csv`` files. For every kernel, the parameters that its operator names
-are fitted to the logarithm of predicted over measured, with a soft loss so that single odd rows do
-not move them, from a few starts so that none is stuck; rows that a trap of the operator names are
-left out. Prints medians per device and operator, and with ``--write`` updates
-``hardware/profiles/DEVICE.yaml``. Half of the rows can be kept back with ``--split`` to see how far a
-fit to the others reaches.
+``python tools/fit_operators.py FOLDER [--op gemm] [--device h100_sxm]``: FOLDER holds
+``DEVICE_OPERATOR.csv`` files. For every kernel, the parameters that its operator names are fitted
+to the logarithm of predicted over measured, with a soft loss so that single odd rows do not move
+them, from a few starts so that none is stuck; rows that a trap of the operator names are left out.
+Prints medians per device and operator, and with ``--write`` updates
+``hardware/profiles/DEVICE.yaml``. Half of the rows can be kept back with ``--split`` to see how
+far a fit to the others reaches.
 """
 
 import argparse
@@ -40,7 +41,9 @@ SOURCES = {
 TARGET = Path(__file__).parent.parent / "hardware" / "profiles"
 
 
-def fit(operator: Operator, rows: KernelRows, device: Rates, chosen: np.ndarray) -> dict[str, float]:
+def fit(
+    operator: Operator, rows: KernelRows, device: Rates, chosen: np.ndarray
+) -> dict[str, float]:
     """The parameters of one kernel, from the chosen rows."""
     parameters = operator.parameters(rows.labels)
     columns = {name: values[chosen] for name, values in rows.columns.items()}
@@ -107,8 +110,10 @@ def main(argv: list[str]) -> int:
                 found.append((count, off[kept], off[~kept]))
                 if options.kernels:
                     words = " ".join(rows.labels.values())
-                    print(f"    {words:90} {count:5} median {np.median(off):6.1%} "
-                          f"p90 {np.quantile(off, 0.9):6.1%} {named}")
+                    print(
+                        f"    {words:90} {count:5} median {np.median(off):6.1%} "
+                        f"p90 {np.quantile(off, 0.9):6.1%} {named}"
+                    )
                 fitted.setdefault(device.slug, []).append(
                     {
                         "operator": name,
@@ -129,8 +134,10 @@ def main(argv: list[str]) -> int:
                 seen = np.concatenate([a for _, a, _ in found])
                 unseen = np.concatenate([b for _, _, b in found])
                 kept_back = f", kept back {np.median(unseen):6.1%}" if len(unseen) else ""
-                print(f"{stem:24} {name:22} {sum(n for n, _, _ in found):6} rows "
-                      f"median {np.median(seen):6.1%} p90 {np.quantile(seen, 0.9):6.1%}{kept_back}")
+                print(
+                    f"{stem:24} {name:22} {sum(n for n, _, _ in found):6} rows "
+                    f"median {np.median(seen):6.1%} p90 {np.quantile(seen, 0.9):6.1%}{kept_back}"
+                )
     if options.write:
         for slug, kernels in fitted.items():
             write(slug, kernels, set(options.op or OPERATORS))
@@ -151,9 +158,9 @@ def write(slug: str, kernels: list[dict[str, object]], operators: set[str]) -> N
         "kernels": kept,
     }
     head = "# written by tools/fit_operators.py: do not edit\n"
-    path.write_text(head + yaml.safe_dump(
-        document, sort_keys=False, width=100, default_flow_style=None
-    ))
+    path.write_text(
+        head + yaml.safe_dump(document, sort_keys=False, width=100, default_flow_style=None)
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from llmplan.engines.settings import EngineName
 from llmplan.model.compiled import Model
 from llmplan.ops.attention import Attention
 from llmplan.ops.base import Operator
+from llmplan.ops.compressed import Compressor
 from llmplan.ops.embedding import Embedding
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.moe import Experts
@@ -51,8 +52,8 @@ def added_by_loading(model: Model, layout: Layout, profile: Profile, gpu: GpuFac
     for operator, repeats in model.counted():
         if isinstance(operator, Experts) and operator.precision.experts.name == "mxfp4":
             added += (_padded(operator, profile, gpu) - operator.weights_bytes) * repeats
-            if _widens_scales(model, profile, gpu):
-                added += _wider_scales(operator) * repeats
+            if _keeps_wide_scales(model, profile, gpu):
+                added += _wide_scales(operator) * repeats
         elif isinstance(operator, LatentAttention):
             added += _absorbed_copy(operator) * repeats
         elif _is_whole(operator, model, profile):
@@ -81,7 +82,9 @@ def rotary_table_bytes(model: Model, profile: Profile) -> int:
             width = attention.head_dim
         in_fp32 = attention is None or profile.engine is EngineName.SGLANG
         size = FP32_BYTES if in_fp32 else keys.activation_width_bytes
-        tables[width, attention is not None and attention.span > 0] = width * size
+        is_windowed = attention is not None and attention.span > 0
+        is_compressed = any(isinstance(o, Compressor) for o in layer.operators)
+        tables[width, is_windowed or is_compressed] = width * size
     return int(model.context_length * sum(tables.values()))
 
 
@@ -109,20 +112,22 @@ def _padded(operator: Experts, profile: Profile, gpu: GpuFacts) -> int:
     return wider.weights_bytes
 
 
-def _widens_scales(model: Model, profile: Profile, gpu: GpuFacts) -> bool:
-    """Whether scales of one byte are held in four: SGLang's DeepSeek-V4 experts on Hopper.
+def _keeps_wide_scales(model: Model, profile: Profile, gpu: GpuFacts) -> bool:
+    """Whether scales are kept in fp32 beside those of the kernel: DeepSeek-V4 experts on Hopper.
 
-    Source: SGLang 0.5.12, layers/quantization/mxfp4_marlin_moe.py.
+    Source: SGLang 0.5.12, layers/quantization/mxfp4_marlin_moe.py, which loads scales into fp32
+    parameters and registers the kernel's under another name.
     """
     major = (gpu.compute_capability or (BLACKWELL, 0))[0]
     is_v4 = model.identity.architecture.startswith("DeepseekV4")
     return profile.engine is EngineName.SGLANG and is_v4 and major == HOPPER
 
 
-def _wider_scales(operator: Experts) -> int:
-    """Three bytes more a scale."""
+def _wide_scales(operator: Experts) -> int:
+    """Four bytes a scale."""
     matrices = (w for w in operator.weights if w.role is Role.EXPERTS)
-    return sum(3 * scale_entries(w.shape, operator.precision.experts) for w in matrices)
+    entries = sum(scale_entries(w.shape, operator.precision.experts) for w in matrices)
+    return FP32_BYTES * entries
 
 
 def _absorbed_copy(operator: LatentAttention) -> int:

@@ -76,7 +76,7 @@ class Serving:
 
     @cached_property
     def worst(self) -> ServedRank:
-        """The rank that holds the fewest tokens, of those that keep any: the scheduler goes by it."""
+        """The rank that holds the fewest tokens, of those that keep any: schedulers go by it."""
         length = self.length
         length = self.length
         keeping = [r for r in self.ranks if r.plan.cache.request_bytes(length)]

@@ -138,20 +138,19 @@ class Guess:
 
 
 def _guess(rows: KernelRows, operator: Operator, device: str, rates: Rates) -> Guess:
-    count = len(rows.numbers)
-    nothing = np.full(count, np.nan)
+    traps = _traps(rows, operator, rates)
     kernels = kernels_of(device)
-    if kernels is None:
-        return Guess(None, nothing, nothing, [f"no kernel of {device} is fitted"] * count)
-    found = chosen(kernels, operator.name, rows.labels)
+    found = chosen(kernels, operator.name, rows.labels) if kernels else None
     if found is None:
-        reason = f"no {operator.name} kernel of {device} in these formats is fitted"
-        return Guess(None, nothing, nothing, [reason] * count)
+        formats = f"no {operator.name} kernel of {device} in these formats is fitted"
+        missing = formats if kernels else f"no kernel of {device} is fitted"
+        nothing = np.full(len(rows.numbers), np.nan)
+        return Guess(None, nothing, nothing, [trap or missing for trap in traps])
     labels = found.fitted.labels
     with np.errstate(all="ignore"):
         predicted = operator.seconds(found.fitted.parameters, rows.columns, labels, rates)
         bound = operator.bound_seconds(rows.columns, labels, rates)
-    return Guess(found, predicted, bound, _traps(rows, operator, rates))
+    return Guess(found, predicted, bound, traps)
 
 
 def _traps(rows: KernelRows, operator: Operator, rates: Rates) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -293,3 +293,24 @@ class Operator:
     def activation_width_bytes(self) -> float:
         """Bytes of one activation element."""
         return self.precision.activations.bits_per_weight / 8
+
+
+AnyOperator = TypeVar("AnyOperator", bound=Operator)
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def changed(operator: AnyOperator, **values: Any) -> AnyOperator:
+    """An operator with some fields replaced: ``dataclasses.replace`` without its checks.
+
+    Rewrites of a whole catalogue make a hundred thousand operators, which this does in a third of
+    the time. Operators have no checks of their own to skip.
+    """
+    cls = type(operator)
+    names = _NAMES.get(cls)
+    if names is None:
+        names = _NAMES[cls] = tuple(item.name for item in fields(cls))
+    new = object.__new__(cls)
+    for name in names:
+        value = values[name] if name in values else getattr(operator, name)
+        object.__setattr__(new, name, value)
+    return new

@@ -7,6 +7,7 @@ from typing import Final
 from llmplan.dtypes import Format, format_named
 from llmplan.errors import InputError, UnknownNameError, printable
 from llmplan.model.compiled import Model
+from llmplan.ops.base import changed
 from llmplan.ops.precision import LINEAR_ROLES, Precision, Role
 
 NATIVE: Final = "native"
@@ -83,14 +84,14 @@ def _with_precision(model: Model, change: Callable[[Precision], Precision]) -> M
 
     A model whose precision does not change is returned as it is.
     """
-    changed: dict[int, Precision] = {}
+    new: dict[int, Precision] = {}
     is_same = True
     for component in model.components:
         for operator in component.operators():
             key = id(operator.precision)
-            if key not in changed:
-                changed[key] = change(operator.precision)
-                is_same = is_same and changed[key] == operator.precision
+            if key not in new:
+                new[key] = change(operator.precision)
+                is_same = is_same and new[key] == operator.precision
     if is_same:
         return model
-    return model.rewritten(lambda o: replace(o, precision=changed[id(o.precision)]))
+    return model.rewritten(lambda o: changed(o, precision=new[id(o.precision)]))

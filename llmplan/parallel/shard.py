@@ -12,7 +12,7 @@ from llmplan.dtypes import divide_exactly, divide_up
 from llmplan.errors import LayoutError
 from llmplan.model.compiled import Component, Model, Part
 from llmplan.ops.attention import Attention
-from llmplan.ops.base import Operator
+from llmplan.ops.base import Operator, changed
 from llmplan.ops.compressed import CompressedAttention, Compressor
 from llmplan.ops.conv import ShortConvolution
 from llmplan.ops.conv2d import Convolution2d
@@ -121,15 +121,15 @@ def _linear(operator: Linear, tp: int) -> Linear:
     if operator.split is Split.REPLICATED:
         return operator
     if operator.split is Split.VOCABULARY:
-        return replace(operator, out_features=divide_up(operator.out_features, tp))
+        return changed(operator, out_features=divide_up(operator.out_features, tp))
     units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
     if operator.split is Split.COLUMN:
         width = divide_exactly(operator.out_features, operator.split_units) * units
         _keep_blocks(operator, operator.role, (width, 0), tp)
-        return replace(operator, out_features=width, split_units=units)
+        return changed(operator, out_features=width, split_units=units)
     width = divide_exactly(operator.in_features, operator.split_units) * units
     _keep_blocks(operator, operator.role, (0, width), tp)
-    return replace(operator, in_features=width, split_units=units)
+    return changed(operator, in_features=width, split_units=units)
 
 
 def _keep_blocks(operator: Operator, role: Role, split: tuple[int, int], tp: int) -> None:
@@ -171,7 +171,7 @@ def _cross_attention(operator: CrossAttention, tp: int) -> CrossAttention:
 
 @sharded.register
 def _layer_inputs(operator: LayerInputTable, tp: int) -> LayerInputTable:
-    return replace(operator, vocab_size=divide_up(operator.vocab_size, tp))
+    return changed(operator, vocab_size=divide_up(operator.vocab_size, tp))
 
 
 @sharded.register
@@ -180,14 +180,14 @@ def _differential(operator: DifferentialAttention, tp: int) -> DifferentialAtten
     heads, kv_heads = operator.num_attention_heads, operator.num_key_value_heads
     pairs = share(operator, divide_exactly(heads, 2), tp, "pairs of query heads")
     kept = share(operator, divide_exactly(kv_heads, 2), tp, "pairs of KV heads", may_replicate=True)
-    return replace(operator, num_attention_heads=2 * pairs, num_key_value_heads=2 * kept)
+    return changed(operator, num_attention_heads=2 * pairs, num_key_value_heads=2 * kept)
 
 
 @sharded.register
 def _compressed(operator: CompressedAttention, tp: int) -> CompressedAttention:
     """Query heads are divided; every rank holds the one key and all entries."""
     heads = share(operator, operator.num_attention_heads, tp, "query heads")
-    return replace(operator, num_attention_heads=heads)
+    return changed(operator, num_attention_heads=heads)
 
 
 @sharded.register
@@ -195,7 +195,7 @@ def _latent(operator: LatentAttention, tp: int) -> LatentAttention:
     heads = share(operator, operator.num_attention_heads, tp, "heads")
     widths = operator.qk_nope_head_dim + operator.v_head_dim
     _keep_blocks(operator, Role.ATTENTION, (heads * widths, 0), tp)
-    return replace(operator, num_attention_heads=heads)
+    return changed(operator, num_attention_heads=heads)
 
 
 @sharded.register
@@ -212,7 +212,7 @@ def _mamba1(operator: Mamba1Scan, tp: int) -> Mamba1Scan:
     channels = share(operator, operator.intermediate_size, tp, "channels")
     heads = operator.num_heads
     kept = heads if heads == 1 else share(operator, heads, tp, "heads")
-    return replace(operator, intermediate_size=channels, num_heads=kept)
+    return changed(operator, intermediate_size=channels, num_heads=kept)
 
 
 @sharded.register
@@ -228,26 +228,26 @@ def _mamba2(operator: Mamba2Scan, tp: int) -> Mamba2Scan:
 def _rg_lru(operator: GatedLinearRecurrence, tp: int) -> GatedLinearRecurrence:
     blocks = share(operator, operator.num_blocks, tp, "blocks")
     width = divide_exactly(operator.lru_width, operator.num_blocks) * blocks
-    return replace(operator, lru_width=width, num_blocks=blocks)
+    return changed(operator, lru_width=width, num_blocks=blocks)
 
 
 @sharded.register
 def _rwkv6(operator: Rwkv6Recurrence, tp: int) -> Rwkv6Recurrence:
-    return replace(operator, num_heads=share(operator, operator.num_heads, tp, "heads"))
+    return changed(operator, num_heads=share(operator, operator.num_heads, tp, "heads"))
 
 
 @sharded.register
 def _convolution(operator: ShortConvolution, tp: int) -> ShortConvolution:
     units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
     channels = divide_exactly(operator.channels, operator.split_units) * units
-    return replace(operator, channels=channels, split_units=units)
+    return changed(operator, channels=channels, split_units=units)
 
 
 @sharded.register
 def _experts(operator: Experts, tp: int) -> Experts:
     width = share(operator, operator.moe_intermediate_size, tp, "columns a routed expert")
     _keep_blocks(operator, Role.EXPERTS, (width, width), tp)
-    return replace(operator, moe_intermediate_size=width)
+    return changed(operator, moe_intermediate_size=width)
 
 
 @sharded.register
@@ -256,7 +256,7 @@ def _norm(operator: Norm, tp: int) -> Norm:
         return operator
     vectors = share(operator, operator.vectors, tp, "heads", may_replicate=True)
     own_weights = divide_exactly(operator.weight_width, operator.vectors) * vectors
-    return replace(operator, vectors=vectors, weight_width=own_weights)
+    return changed(operator, vectors=vectors, weight_width=own_weights)
 
 
 @sharded.register
@@ -265,18 +265,18 @@ def _elementwise(operator: Elementwise, tp: int) -> Elementwise:
         return operator
     units = share(operator, operator.split_units, tp, "units", may_replicate=operator.may_replicate)
     width = divide_exactly(operator.width, operator.split_units) * units
-    return replace(operator, width=width, split_units=units)
+    return changed(operator, width=width, split_units=units)
 
 
 @sharded.register
 def _embedding(operator: Embedding, tp: int) -> Embedding:
     rows = operator.vocab_size + operator.extra_rows
-    return replace(operator, vocab_size=divide_up(rows, tp), extra_rows=0)
+    return changed(operator, vocab_size=divide_up(rows, tp), extra_rows=0)
 
 
 @sharded.register
 def _tied_head(operator: TiedHead, tp: int) -> TiedHead:
-    return replace(operator, vocab_size=divide_up(operator.vocab_size, tp))
+    return changed(operator, vocab_size=divide_up(operator.vocab_size, tp))
 
 
 @sharded.register
@@ -285,12 +285,12 @@ def _routed_linear(operator: RoutedLinear, tp: int) -> RoutedLinear:
     units = share(operator, operator.split_units, tp, "heads of each expert")
     if operator.split is Split.COLUMN:
         width = divide_exactly(operator.out_features, operator.split_units) * units
-        return replace(operator, out_features=width, split_units=units)
+        return changed(operator, out_features=width, split_units=units)
     width = divide_exactly(operator.in_features, operator.split_units) * units
-    return replace(operator, in_features=width, split_units=units)
+    return changed(operator, in_features=width, split_units=units)
 
 
 @sharded.register
 def _reused(operator: Reused, tp: int) -> Reused:
     """As the operator that stores the weights is split."""
-    return replace(operator, operator=sharded(operator.operator, tp))
+    return changed(operator, operator=sharded(operator.operator, tp))
