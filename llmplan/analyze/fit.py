@@ -11,6 +11,7 @@ from llmplan.analyze.host import Host, host_of
 from llmplan.analyze.memory import Load, weights_bytes
 from llmplan.analyze.serving import Server, Serving
 from llmplan.analyze.starting import why_not
+from llmplan.dtypes import divide_up
 from llmplan.engines.corrections import Correction
 from llmplan.engines.profile import Profile
 from llmplan.engines.settings import Settings
@@ -236,14 +237,21 @@ def answer(question: Question) -> Answer:
             refused.append(Refusal(arrangement, str(error)))
             continue
         good.append(Deployment(arrangement, served[layout], load, model.context_length, host))
-    return Answer(question, tuple(sorted(good, key=_rank, reverse=True)), tuple(refused))
+    ordered = sorted(good, key=lambda each: _rank(each, group.per_node), reverse=True)
+    return Answer(question, tuple(ordered), tuple(refused))
 
 
-def _rank(deployment: Deployment) -> tuple[bool, int, int, int, int, int]:
-    """Fits, then most requests, longest context, most memory for state, least stages and tp."""
+def _rank(deployment: Deployment, per_node: int) -> tuple[bool, bool, int, int, int, int, int]:
+    """Fits, is usual, then most requests, longest context, most memory, least stages and tp.
+
+    Usual is tensor parallelism within a node and stages between nodes only: stages within a node
+    hold a little more and answer later, layers split between nodes wait for the network.
+    """
     layout = deployment.arrangement.layout
+    is_usual = layout.tp <= per_node and layout.pp <= divide_up(layout.gpus, per_node)
     return (
         deployment.fits,
+        is_usual,
         deployment.max_concurrency,
         deployment.max_context,
         deployment.pool_bytes,

@@ -299,7 +299,7 @@ AnyOperator = TypeVar("AnyOperator", bound=Operator)
 _NAMES: dict[type, tuple[str, ...]] = {}
 
 
-def changed(operator: AnyOperator, **values: Any) -> AnyOperator:
+def changed(operator: AnyOperator, /, **values: Any) -> AnyOperator:
     """An operator with some fields replaced: ``dataclasses.replace`` without its checks.
 
     Rewrites of a whole catalogue make a hundred thousand operators, which this does in a third of
