@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from llmplan.dtypes import divide_up
 from llmplan.engines.settings import EngineName
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.compiled import Model
@@ -55,6 +56,15 @@ class Arrangement:
         """``tp4 pp2 dp2 (1 idle)``: layout, copies, what is left over."""
         copies = f"{self.layout}" if self.replicas == 1 else f"{self.layout} dp{self.replicas}"
         return f"{copies} ({self.idle} idle)" if self.idle else copies
+
+
+def is_usual(layout: Layout, per_node: int) -> bool:
+    """Whether layers are split within a node only, and stages are cut between nodes only.
+
+    Stages within a node hold a little more and answer later; layers split between nodes wait for
+    the network.
+    """
+    return layout.tp <= per_node and layout.pp <= divide_up(layout.gpus, per_node)
 
 
 def arrangements(

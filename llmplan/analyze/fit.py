@@ -5,13 +5,12 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from llmplan.analyze.arrange import Arrangement, Wanted, arrangements
+from llmplan.analyze.arrange import Arrangement, Wanted, arrangements, is_usual
 from llmplan.analyze.beside import MODEL_ALONE, Beside
 from llmplan.analyze.host import Host, host_of
 from llmplan.analyze.memory import Load, weights_bytes
 from llmplan.analyze.serving import Server, Serving
 from llmplan.analyze.starting import why_not
-from llmplan.dtypes import divide_up
 from llmplan.engines.corrections import Correction
 from llmplan.engines.profile import Profile
 from llmplan.engines.settings import Settings
@@ -163,7 +162,8 @@ class Question:
         wanted: What was asked of the layout.
         profile: The engine.
         settings: How it is started.
-        best_only: Arrangements whose weights cannot fit may be left out beside larger ones.
+        best_only: Arrangements that cannot be the best may be left out: those whose weights do not
+            fit beside larger ones, unusual ones where a usual one fits.
         corrections: What local start-up logs say of the engine.
         beside: What is held beside the model.
     """
@@ -225,10 +225,14 @@ def answer(question: Question) -> Answer:
         return Answer(question, (), (Refusal(Arrangement(Layout(), 1), str(error)),))
     whole = weights_bytes(server.halves.on_gpu) if question.best_only else 0
     found = arrangements(server.halves.on_gpu, group, question.wanted, profile.engine)
-    for arrangement in sorted(found, key=lambda each: -each.layout.gpus):
+    per_node = group.per_node
+    for arrangement in sorted(found, key=lambda each: _first(each, per_node)):
         layout = arrangement.layout
-        if good and whole > layout.gpus * group.device.capacity_bytes:
-            break
+        if question.best_only and good:
+            if whole > layout.gpus * group.device.capacity_bytes:
+                continue
+            if not is_usual(layout, per_node) and any(each.fits for each in good):
+                break
         try:
             if layout not in served:
                 served[layout] = server.serve(layout)
@@ -237,21 +241,21 @@ def answer(question: Question) -> Answer:
             refused.append(Refusal(arrangement, str(error)))
             continue
         good.append(Deployment(arrangement, served[layout], load, model.context_length, host))
-    ordered = sorted(good, key=lambda each: _rank(each, group.per_node), reverse=True)
+    ordered = sorted(good, key=lambda each: _rank(each, per_node), reverse=True)
     return Answer(question, tuple(ordered), tuple(refused))
 
 
-def _rank(deployment: Deployment, per_node: int) -> tuple[bool, bool, int, int, int, int, int]:
-    """Fits, is usual, then most requests, longest context, most memory, least stages and tp.
+def _first(arrangement: Arrangement, per_node: int) -> tuple[bool, int]:
+    """Usual arrangements before others, large copies before small ones."""
+    return not is_usual(arrangement.layout, per_node), -arrangement.layout.gpus
 
-    Usual is tensor parallelism within a node and stages between nodes only: stages within a node
-    hold a little more and answer later, layers split between nodes wait for the network.
-    """
+
+def _rank(deployment: Deployment, per_node: int) -> tuple[bool, bool, int, int, int, int, int]:
+    """Fits, is usual, then most requests, longest context, most memory, least stages and tp."""
     layout = deployment.arrangement.layout
-    is_usual = layout.tp <= per_node and layout.pp <= divide_up(layout.gpus, per_node)
     return (
         deployment.fits,
-        is_usual,
+        is_usual(layout, per_node),
         deployment.max_concurrency,
         deployment.max_context,
         deployment.pool_bytes,

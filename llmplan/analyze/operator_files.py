@@ -52,13 +52,13 @@ class TableFile:
         path: Its file.
         operator: Name of its operator table.
         device: What it was measured on.
-        count: Its rows.
+        ids: Of its rows: the column ``id``, or the file's stem and the row's number, from 1.
     """
 
     path: Path
     operator: str
     device: Device
-    count: int
+    ids: tuple[str, ...]
 
 
 def shipped_tables() -> Path:
@@ -78,10 +78,10 @@ def table_files(asked: Asked) -> Iterator[TableFile]:
         known = f"Tables: {', '.join(TABLES)}."
         raise UnknownNameError("operator table", asked.operator, TABLES, known)
     for path in _paths(asked.paths):
-        header, count = _read(path)
+        header, ids = _read(path)
         name = asked.operator or _operator_of(path, header)
         device = parse_gpus(asked.gpu).device if asked.gpu else _device_of(path, name)
-        yield TableFile(path, name, device, count)
+        yield TableFile(path, name, device, ids)
 
 
 def _paths(paths: tuple[Path, ...]) -> Iterator[Path]:
@@ -95,8 +95,8 @@ def _paths(paths: tuple[Path, ...]) -> Iterator[Path]:
         yield from files
 
 
-def _read(path: Path) -> tuple[tuple[str, ...], int]:
-    """Columns and rows of a table.
+def _read(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns of a table, and what its rows are called.
 
     Raises:
         DocumentError: It cannot be read.
@@ -107,7 +107,8 @@ def _read(path: Path) -> tuple[tuple[str, ...], int]:
             raise DocumentError(f"is larger than {MAX_BYTES:,} bytes.", name)
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
-            return tuple(rows.fieldnames or ()), sum(1 for _ in rows)
+            ids = [row.get("id") or f"{path.stem}:{n}" for n, row in enumerate(rows, 1)]
+            return tuple(rows.fieldnames or ()), tuple(map(printable, ids))
     except OSError as error:
         raise DocumentError(f"cannot be read ({error.strerror}).", name) from None
     except (UnicodeDecodeError, csv.Error):

@@ -23,7 +23,7 @@ class Timed:
     """One row of a table.
 
     Attributes:
-        id: The file's stem and the row's number, from 1.
+        id: As ``TableFile`` calls it.
         operator: Name of the table.
         device: Catalogue name.
         kernel: Its labels in one line.
@@ -76,18 +76,13 @@ def _validated(file: TableFile) -> list[Timed]:
     operator = OPERATORS.get(file.operator)
     reason = UNREADABLE if operator else f"no curve for {file.operator} tables"
     found = [
-        Timed(_id(file, number), file.operator, file.device.slug, "", None, reason=reason)
-        for number in range(1, file.count + 1)
+        Timed(row, file.operator, file.device.slug, "", None, reason=reason) for row in file.ids
     ]
     if operator:
         for rows in kernel_rows(file.path, operator):
             for number, timed in zip(rows.numbers, _timed(file, rows, operator), strict=True):
                 found[number - 1] = timed
     return found
-
-
-def _id(file: TableFile, number: int) -> str:
-    return f"{printable(file.path.stem)}:{number}"
 
 
 def _timed(file: TableFile, rows: KernelRows, operator: Operator) -> Iterator[Timed]:
@@ -97,7 +92,7 @@ def _timed(file: TableFile, rows: KernelRows, operator: Operator) -> Iterator[Ti
     guess = _guess(rows, operator, device.slug, rates_of(device))
     beyond = _beyond(rows, guess.chosen.fitted) if guess.chosen else [""] * len(rows.numbers)
     for i, number in enumerate(rows.numbers):
-        row = _id(file, number)
+        row = file.ids[number - 1]
         measured = float(rows.measured_s[i])
         reason, predicted = guess.skipped[i], float(guess.predicted_s[i])
         if guess.chosen is None or reason or not 0 < predicted < np.inf:
