@@ -28,6 +28,8 @@ class Fitted(Strict):
         rows: Rows it was fitted to.
         median_error: Median of absolute relative residuals.
         p90_error: 90th percentile.
+        low_error: 10th percentile of measured over predicted, less one.
+        high_error: 90th percentile of the same.
         ranges: Least and most of each number column.
     """
 
@@ -37,6 +39,8 @@ class Fitted(Strict):
     rows: int
     median_error: float
     p90_error: float
+    low_error: float
+    high_error: float
     ranges: dict[str, tuple[float, float]]
 
 
@@ -73,6 +77,4 @@ def kernels_of(device: str) -> Kernels | None:
     if not path.is_file():
         return None
     file = validated(load_document(path), DeviceProfile)
-    return Kernels(
-        {(k.operator, tuple(sorted(k.labels.items()))): k for k in file.kernels}
-    )
+    return Kernels({(k.operator, tuple(sorted(k.labels.items()))): k for k in file.kernels})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmplan.errors import DocumentError
 from llmplan.perf.kernels import Column, Operator
@@ -31,6 +32,15 @@ class KernelRows:
     columns: dict[str, Column]
     measured_s: Column
     numbers: tuple[int, ...]
+
+    def of(self, chosen: NDArray[np.bool_]) -> "KernelRows":
+        """Only the chosen rows; ``chosen`` of shape [rows]."""
+        return KernelRows(
+            self.labels,
+            {name: values[chosen] for name, values in self.columns.items()},
+            self.measured_s[chosen],
+            tuple(n for n, keep in zip(self.numbers, chosen, strict=True) if keep),
+        )
 
 
 def kernel_rows(path: Path, operator: Operator) -> Iterator[KernelRows]:
@@ -75,7 +85,9 @@ def kernel_rows(path: Path, operator: Operator) -> Iterator[KernelRows]:
 def _row(row: dict[str, str], operator: Operator) -> tuple[list[float], float] | None:
     """Numbers and seconds of a row; None where one cannot be read."""
     try:
-        numbers = [float(row[column] or 0) for column in operator.numbers]
+        numbers = [
+            operator.words.get(column, float)(row[column] or "0") for column in operator.numbers
+        ]
         seconds = float(row["latency_ms"]) * MS
     except (TypeError, ValueError):
         return None

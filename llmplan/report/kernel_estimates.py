@@ -51,6 +51,7 @@ def _groups(title: str, by: str, groups: list[schema.ValidationGroup]) -> Table:
             percent(group.bound_median_abs_error_frac),
         )
         for group in groups
+        if group.predicted or group.assumed
     )
     return Table(title, names, rows)
 
