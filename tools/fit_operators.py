@@ -26,10 +26,12 @@ from llmplan.perf.tables import KernelRows, kernel_rows
 
 LEAST_ROWS = 8
 """Rows that a kernel needs to be fitted."""
-STARTS = 5
+STARTS = 8
 """The named start, and others around it."""
 SPREAD = 0.8
 """Of the other starts: standard deviation of their logarithm."""
+PRIOR = 0.005
+"""How far a parameter that no row speaks of is held at its start, beside errors of rows."""
 STEP = 1e-3
 """Relative step of derivatives: tiles and waves make curves flat over smaller ones."""
 SOURCES = {
@@ -51,11 +53,13 @@ def fit(
     low = np.array([p.low for p in parameters])
     high = np.array([p.high for p in parameters])
     start = np.clip([p.start for p in parameters], low, high)
+    scale = np.maximum(np.abs(start), 0.1 * (high - low))
 
     def residuals(values: np.ndarray) -> np.ndarray:
         named = {p.name: float(v) for p, v in zip(parameters, values, strict=True)}
         predicted = operator.seconds(named, columns, rows.labels, device)
-        return np.log(np.maximum(predicted, 1e-12)) - measured
+        off = np.log(np.maximum(predicted, 1e-12)) - measured
+        return np.append(off, PRIOR * (values - start) / scale)
 
     dice = np.random.default_rng(0)
     jumps = [np.ones(len(start))]
@@ -63,7 +67,7 @@ def fit(
     tries = [
         least_squares(
             residuals, np.clip(start * jump, low, high), bounds=(low, high), loss="soft_l1",
-            f_scale=0.1, x_scale=np.maximum(np.abs(start), 1e-3), max_nfev=100, diff_step=STEP,
+            f_scale=0.1, x_scale="jac", max_nfev=100, diff_step=STEP,
         )
         for jump in jumps
     ]  # fmt: skip
