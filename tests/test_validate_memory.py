@@ -27,15 +27,20 @@ def of(metric: str) -> list[Compared]:
 
 
 def test_weights_are_close_to_what_engines_loaded():
-    """Median within 1 %; of 74 rows, nine are more than 4 % off (docs/validation.md names them)."""
+    """Median within 1 %, nine in ten within 4 %."""
     found = errors(of("weights_bytes"))
 
     assert found.predicted >= 70
     assert found.median_abs_frac < 0.01
-    beyond = [
-        r for r in of("weights_bytes") if r.error_frac is not None and abs(r.error_frac) > 0.04
-    ]
-    assert len(beyond) <= 9
+    assert found.p90_abs_frac < 0.04
+
+
+def test_most_starts_that_failed_are_foreseen():
+    """Three in four; DeepSeek-R1 on MI300X loaded twice its size, which no column tells."""
+    failures = [r for r in of("verdict") if r.predicted is not None and not r.measured]
+
+    assert len(failures) >= 7
+    assert sum(not r.predicted for r in failures) >= 0.75 * len(failures)
 
 
 @pytest.mark.parametrize("metric", ["kv_bytes", "kv_tokens"])

@@ -365,9 +365,7 @@ RULES = (
     ),
     Rule("vllm", "graphs_base_bytes", {"since": "0.5"}, _since("0.5"), lambda _: None, GRAPH_BASE),
     Rule("vllm", "graphs_layer_bytes", {"since": "0.5"}, _since("0.8"), _graph_layer, 19 * MIB),
-    Rule(
-        "sglang", "loading_overhead_bytes", {"since": "0.4"}, _since("0.4"), _weights, 5 * MIB
-    ),
+    Rule("sglang", "loading_overhead_bytes", {"since": "0.4"}, _since("0.4"), _weights, 5 * MIB),
     Rule(
         "sglang", "gone_before_load_bytes", {"since": "0.4"}, _place(ONE), _before_load, 512 * MIB
     ),
