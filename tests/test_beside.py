@@ -22,7 +22,7 @@ from llmplan.model.compiled import Model
 from llmplan.ops.moe import Experts
 from llmplan.ops.precision import Role
 from llmplan.parallel.precision import lowered
-from llmplan.results.beside import BesideOptions
+from llmplan.results.beside_options import BesideOptions
 from llmplan.results.common import SIXTEEN_BITS
 from llmplan.units import GIB
 from tests.program import llmplan

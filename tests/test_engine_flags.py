@@ -208,7 +208,8 @@ COMMANDS = {
         ),
         launch(
             LLAMACPP,
-            "org/x-GGUF:Q4_K_M",
+            "org/x-GGUF",
+            quantization="Q4_K_M",
             total_context=65536,
             max_model_len=65536,
             max_num_seqs=2,

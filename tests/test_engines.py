@@ -436,6 +436,20 @@ def test_layouts_with_the_same_split_share_it():
 # -- commands ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("model", [[], ["qwen3-32b"]])
+def test_a_gguf_that_is_not_read_needs_its_formats(model: list[str]):
+    command = "llama-server -hf unsloth/Qwen3-32B-GGUF:Q4_K_M -ngl 99"
+    asked = ["memory", *model, "--from-command", command, "--gpus", "h100"]
+
+    refused = llmplan(*asked)
+    stated = llmplan(*asked, "--dtype", "q8_0")
+
+    assert refused.exit_code == 2
+    assert "Q4_K_M" in refused.stderr
+    assert "--dtype" in refused.stderr
+    assert stated.exit_code == 0
+
+
 def test_a_pasted_command_is_answered():
     command = (
         "vllm serve meta-llama/Llama-3.1-8B-Instruct --gpu-memory-utilization 0.95 "

@@ -55,7 +55,7 @@ def fit(
 
     The whole catalogue, or one model with every layout and what would make it fit.
     """
-    from llmplan.results.beside import BesideOptions
+    from llmplan.results.beside_options import BesideOptions
     from llmplan.results.common import Formats
     from llmplan.results.engine_options import EngineOptions, LayoutOptions
     from llmplan.results.fit import FitQuestion

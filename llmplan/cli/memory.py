@@ -58,7 +58,7 @@ def memory(
     Exact for the model; with --gpus, what an engine holds on each GPU. A start command can be
     pasted: llmplan memory --from-command "vllm serve ..." --gpus 8xH100.
     """
-    from llmplan.results.beside import BesideOptions
+    from llmplan.results.beside_options import BesideOptions
     from llmplan.results.common import Formats
     from llmplan.results.engine_options import EngineOptions, LayoutOptions
     from llmplan.results.memory import MemoryQuestion

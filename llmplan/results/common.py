@@ -1,18 +1,21 @@
 """What every question shares: formats, context, remarks, and the envelope of the answer."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llmplan import __version__
-from llmplan.analyze.explain import Explained
 from llmplan.analyze.state import request_state
 from llmplan.dtypes import BF16, Format, state_format_named
 from llmplan.errors import InputError
-from llmplan.hardware.device import GpuGroup, Status
 from llmplan.model.compiled import Model, Part
 from llmplan.parallel.precision import StateFormats, weight_formats
 from llmplan.results import schema
-from llmplan.units import Provenance, format_gib, parse_tokens
+from llmplan.units import parse_tokens
+
+if TYPE_CHECKING:
+    from llmplan.analyze.explain import Explained
 
 DEFAULT_CONTEXT: Final = 8192
 """Tokens per request where none are given, or the model's maximum if that is less."""
@@ -132,30 +135,5 @@ def model_warnings(model: Model, *, mtp: bool, engine: bool = False) -> tuple[st
             model.diffusion,
             "a diffusion pipeline keeps no cache; activations are for images of published size.",
         ),
-    )
-    return tuple(text for applies, text in remarks if applies)
-
-
-def gpu_echo(group: GpuGroup) -> dict[str, Any]:
-    """The GPU group as inputs of a result."""
-    return {
-        "gpus": str(group),
-        "device": group.device.slug,
-        "node": group.node.slug if group.node else None,
-    }
-
-
-def gpu_warnings(group: GpuGroup) -> tuple[str, ...]:
-    """What a reader of an answer on these GPUs should know."""
-    device = group.device
-    capacity = format_gib(device.capacity_bytes)
-    assumed = f"{capacity} for a process on {device.slug} is assumed from a larger figure."
-    remarks = (
-        (device.capacity_provenance is Provenance.ASSUMED, assumed),
-        (
-            not device.file.startswith("hardware/"),
-            f"{device.slug} is read from {device.file}.",
-        ),
-        (device.status is Status.ANNOUNCED, f"{device.slug} is announced and not available."),
     )
     return tuple(text for applies, text in remarks if applies)

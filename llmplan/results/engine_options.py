@@ -1,25 +1,22 @@
-"""Options that say which engine runs and how it is started."""
+"""Options that say which engine runs and how it is started.
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+What engines are is loaded where an option needs it: a question without GPUs needs none of it.
+"""
 
-from llmplan.analyze.arrange import Wanted
-from llmplan.analyze.fit import Deployment
-from llmplan.dtypes import state_format_named
-from llmplan.engines.kv_default import state_defaults
-from llmplan.engines.profile import Profile, profile_of
-from llmplan.engines.settings import EngineName, Settings
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 from llmplan.errors import InputError
-from llmplan.model.compiled import Model
-from llmplan.ops.base import StateKind
-from llmplan.ops.compressed import CompressedAttention
-from llmplan.ops.precision import LINEAR_ROLES
-from llmplan.parallel.layout import Layout
-from llmplan.parallel.precision import StateFormats
 from llmplan.results.common import context_tokens
-from llmplan.units import format_gib, parse_bytes, parse_tokens
+from llmplan.units import parse_bytes, parse_tokens
 
-GENERIC: Final = EngineName.GENERIC.value
+if TYPE_CHECKING:
+    from llmplan.analyze.arrange import Wanted
+    from llmplan.engines.profile import Profile
+    from llmplan.engines.settings import Settings
+    from llmplan.model.compiled import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +25,7 @@ class EngineOptions:
 
     Attributes:
         engine: ``vllm@0.19``, ``sglang``, ``generic``.
-        launch: Settings of a pasted command; the options here go before them.
+        launch: Settings of a pasted command, where there is one; the options here go before them.
     """
 
     engine: str | None = None
@@ -42,7 +39,7 @@ class EngineOptions:
     kv_cache_memory: str | None = None
     cpu_offload: str | None = None
     speculative_tokens: int | None = None
-    launch: Settings = field(default_factory=Settings)
+    launch: Settings | None = None
 
     @property
     def is_given(self) -> bool:
@@ -53,7 +50,7 @@ class EngineOptions:
         """Tokens per request: as typed, else the engine's longest request where that is stated."""
         if typed is None and self.max_model_len:
             return parse_tokens(self.max_model_len)
-        if typed is None and self.launch.max_model_len:
+        if typed is None and self.launch and self.launch.max_model_len:
             return self.launch.max_model_len
         return context_tokens(typed, model.context_length)
 
@@ -64,7 +61,10 @@ class EngineOptions:
             UnknownNameError: No such engine.
             InputError: A version that cannot be read.
         """
-        return profile_of(self.engine or GENERIC)
+        from llmplan.engines.profile import profile_of  # noqa: PLC0415
+        from llmplan.engines.settings import EngineName  # noqa: PLC0415
+
+        return profile_of(self.engine or EngineName.GENERIC.value)
 
     def settings(self) -> Settings:
         """What was typed, over what a pasted command says.
@@ -73,6 +73,8 @@ class EngineOptions:
             InputError: A share outside (0, 1], a size that cannot be read, or an option of
                 another engine.
         """
+        from llmplan.engines.settings import EngineName, Settings  # noqa: PLC0415
+
         frac = self.gpu_memory_utilization
         if frac is not None and not 0 < frac <= 1:
             raise InputError("--gpu-memory-utilization is a share above 0 and at most 1.")
@@ -93,7 +95,7 @@ class EngineOptions:
             cpu_offload_bytes=_size(self.cpu_offload),
             speculative_tokens=self.speculative_tokens,
         )
-        return typed.over(self.launch)
+        return typed.over(self.launch) if self.launch else typed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,9 @@ class LayoutOptions:
         Raises:
             InputError: Stages that cannot be read, or ranks that do not go together.
         """
+        from llmplan.analyze.arrange import Wanted  # noqa: PLC0415
+        from llmplan.parallel.layout import Layout  # noqa: PLC0415
+
         stages = _stages(self.pp_layers)
         fixed = Layout(
             decode_cp=self.cp or 1,
@@ -179,80 +184,3 @@ def _stages(text: str | None) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
         raise InputError("--pp-layers lists the layers of each stage, as in 20,21,20.")
     return tuple(map(int, parts))
-
-
-def engine_states(profile: Profile, model: Model) -> tuple[StateFormats, str]:
-    """What requests keep under this engine where nobody says, and why."""
-    kinds = {s.kind for o, _ in model.decoder.counted for s in o.states}
-    several = any(isinstance(o, CompressedAttention) for o, _ in model.decoder.counted)
-    bits = [
-        operator.precision.of(weight.role).bits
-        for operator, _ in model.decoder.counted
-        for weight in operator.weights
-        if weight.role in LINEAR_ROLES
-    ]
-    taken = state_defaults(
-        profile,
-        is_low_bit=min(bits, default=16) <= 8,
-        has_indexer=StateKind.INDEXER in kinds,
-        is_compressed=several,
-    )
-    names = (taken.kv, taken.recurrent, taken.indexer, taken.convolution)
-    return StateFormats(*map(state_format_named, names)), taken.why
-
-
-def engine_echo(profile: Profile, deployment: Deployment | None) -> dict[str, Any]:
-    """The engine and every setting it was answered for, as inputs of a result."""
-    echo: dict[str, Any] = {
-        "engine": profile.engine.value,
-        "engine_version": profile.version_said or None,
-    }
-    if deployment is None:
-        return echo
-    plan = deployment.serving.worst.plan
-    echo["gpu_memory_utilization"] = plan.settings.memory_frac
-    echo["settings"] = plan.settings.stated
-    echo["defaults"] = {d.setting: d.why for d in plan.defaults}
-    return echo
-
-
-def engine_warnings(profile: Profile, deployment: Deployment | None) -> tuple[str, ...]:
-    """What a reader of an engine's answer should know."""
-    remarks = list(profile.remarks)
-    if deployment is None:
-        return tuple(remarks)
-    worst = deployment.serving.worst
-    held = worst.plan.held
-    if profile.engine is EngineName.GENERIC:
-        kept = format_gib(held.activations.bytes + held.non_torch.bytes)
-        share = f"{worst.plan.settings.memory_frac:.0%}"
-        remarks.append(
-            f"no engine was named: {share} of a GPU is filled, {kept} of it with activations and "
-            "libraries (medians of public vLLM start-up logs). --engine vllm, sglang, trtllm or "
-            "llama.cpp counts what that engine holds."
-        )
-    else:
-        said = [d for d in worst.plan.defaults if d.setting in SAID]
-        remarks += [f"{SAID[d.setting]} {d.value}: {d.why}." for d in said]
-    if error := profile.errors.get("kv_bytes"):
-        remarks.append(
-            f"in {error.rows} measured {profile.title} starts the cache was within "
-            f"{error.median:.1%} at the median and {error.p90:.1%} in nine of ten."
-        )
-    remarks.extend(worst.plan.remarks)
-    if len(deployment.serving.ranks) > 1:
-        first = worst.rank.first_layer
-        last = first + worst.rank.num_layers - 1
-        remarks.append(
-            f"figures are those of stage {worst.rank.stage + 1} of {len(deployment.serving.ranks)} "
-            f"(layers {first} to {last}), which ends first."
-        )
-    return tuple(remarks)
-
-
-SAID: Final = {
-    "memory_frac": "memory share",
-    "max_num_batched_tokens": "batched tokens",
-    "max_num_seqs": "sequences at once",
-}
-"""Defaults that decide the answer and are said aloud; all are in the inputs."""

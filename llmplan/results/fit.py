@@ -27,12 +27,8 @@ from llmplan.model.catalogue import load_model, model_names
 from llmplan.model.compiled import Model
 from llmplan.parallel.precision import NATIVE, weight_formats, with_weight_formats
 from llmplan.results import schema
-from llmplan.results.beside import (
-    BesideOptions,
-    beside_rows,
-    beside_warnings,
-    host_memory,
-)
+from llmplan.results.beside import beside_rows, beside_warnings, host_memory
+from llmplan.results.beside_options import BesideOptions
 from llmplan.results.common import (
     DEFAULT_CONTEXT,
     Formats,
@@ -40,17 +36,11 @@ from llmplan.results.common import (
     check_roles,
     context_warnings,
     explanations,
-    gpu_echo,
-    gpu_warnings,
     model_warnings,
 )
-from llmplan.results.engine_options import (
-    EngineOptions,
-    LayoutOptions,
-    engine_echo,
-    engine_states,
-    engine_warnings,
-)
+from llmplan.results.engine_options import EngineOptions, LayoutOptions
+from llmplan.results.engine_said import engine_echo, engine_states, engine_warnings
+from llmplan.results.gpus_said import gpu_echo, gpu_warnings
 from llmplan.results.kept_corrections import corrections_said, kept_corrections
 from llmplan.units import parse_tokens
 

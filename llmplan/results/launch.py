@@ -42,6 +42,22 @@ def started(launch: Launch, engine: EngineOptions, layout: LayoutOptions, format
     )
 
 
+def check_gguf(launch: Launch, model: str, dtype: str) -> None:
+    """Refuse published weights where the command loads a GGUF file that is not read.
+
+    Raises:
+        InputError: With what says the formats of that file.
+    """
+    is_read = model.endswith(".gguf")
+    if launch.engine is not EngineName.LLAMACPP or is_read or dtype != Formats().dtype:
+        return
+    kind = printable(launch.settings.quantization or "formats that it does not name")
+    raise InputError(
+        f"the command loads a GGUF in {kind}: give the .gguf file in place of the model, and its "
+        "tensors are read; or say --dtype, as in --dtype q8_0, or --dtype 4.85_bits for an average."
+    )
+
+
 def _layout(settings: Settings, typed: LayoutOptions) -> LayoutOptions:
     """Ranks; an engine without a word on tensor parallelism runs on one GPU a copy."""
     tp = settings.tensor_parallel or 1

@@ -22,7 +22,8 @@ from llmplan.model.catalogue import CONFIG_SUFFIXES, SPEC_SUFFIXES, is_known, lo
 from llmplan.model.compiled import Model
 from llmplan.parallel.precision import NATIVE
 from llmplan.results.common import Formats, check_roles
-from llmplan.results.engine_options import EngineOptions, LayoutOptions, engine_states
+from llmplan.results.engine_options import EngineOptions, LayoutOptions
+from llmplan.results.engine_said import engine_states
 from llmplan.results.launch import started
 
 LIMITS: Final = {

@@ -1,10 +1,10 @@
 """How much memory a model takes, alone and on GPUs."""
 
-from dataclasses import dataclass, field, replace
+from __future__ import annotations
 
-from llmplan.analyze.explain import Explained, explained_parameters, explained_state
-from llmplan.analyze.explain_memory import explained_deployment, explained_totals
-from llmplan.analyze.fit import Answer, Deployment, Question, answer
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
 from llmplan.analyze.memory import (
     BATCHED_TOKENS,
     Load,
@@ -12,22 +12,11 @@ from llmplan.analyze.memory import (
     model_memory,
     weights_bytes_by_part,
 )
-from llmplan.analyze.state import RequestState
-from llmplan.engines.settings import EngineName
-from llmplan.errors import InputError, LayoutError
-from llmplan.hardware.catalogue import parse_gpus
-from llmplan.hardware.device import Device, GpuGroup
+from llmplan.errors import InputError
 from llmplan.model.catalogue import load_model
-from llmplan.model.compiled import Model
 from llmplan.parallel.precision import StateFormats, lowered
 from llmplan.results import schema
-from llmplan.results.beside import (
-    BesideOptions,
-    beside_rows,
-    beside_warnings,
-    host_memory,
-    weights_by_role,
-)
+from llmplan.results.beside_options import BesideOptions
 from llmplan.results.common import (
     SIXTEEN_BITS,
     Formats,
@@ -35,19 +24,15 @@ from llmplan.results.common import (
     check_roles,
     context_warnings,
     explanations,
-    gpu_echo,
-    gpu_warnings,
     model_warnings,
 )
-from llmplan.results.engine_options import (
-    EngineOptions,
-    LayoutOptions,
-    engine_echo,
-    engine_states,
-    engine_warnings,
-)
-from llmplan.results.kept_corrections import kept_corrections
+from llmplan.results.engine_options import EngineOptions, LayoutOptions
 from llmplan.units import Provenance, weakest
+
+if TYPE_CHECKING:
+    from llmplan.analyze.explain import Explained
+    from llmplan.analyze.state import RequestState
+    from llmplan.model.compiled import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,40 +81,27 @@ class MemoryQuestion:
         if self.model is None:
             raise InputError("name a model, or paste a start command with --from-command.")
         published = load_model(self.model)
-        group = self._group()
+        self._check_gpus()
         load = Load(self.engine.context(self.context, published), self.batch)
         served = published.served(mtp=self.mtp, vision=not self.text_only)
         check_roles(served, self.formats.dtype)
-        profile = self.engine.profile()
-        taken, why = engine_states(profile, published) if group else (SIXTEEN_BITS, "")
-        states = self.formats.states(taken)
-        model = lowered(served, self.formats.dtype, states)
-        placed = None
-        if group:
-            self.beside.check(served)
-            settings = self.beside.settings(self.engine.settings())
-            placed = answer(
-                Question(
-                    model=served,
-                    weights=self.formats.dtype,
-                    states=states,
-                    group=group,
-                    load=load,
-                    wanted=self.layout.wanted(every=False),
-                    profile=profile,
-                    settings=settings,
-                    beside=self.beside.beside(settings, profile, states),
-                    corrections=kept_corrections(profile.engine) if self.corrections else (),
-                )
-            )
-            if not placed.best:
-                raise LayoutError(_why_not(placed, group))
-        memory = model_memory(model, load)
-        rows = _explained(model, memory, load, placed) if self.explain else ()
-        result = memory_result(model, memory, load.context, placed, rows)
-        return self._said(published, load, placed, states, why).answered(result)
+        if self.gpus is not None:
+            from llmplan.results.memory_on_gpus import on_gpus  # noqa: PLC0415 (engines, devices)
 
-    def _group(self) -> GpuGroup | None:
+            return on_gpus(self, published, served, load)
+        states = self.formats.states(SIXTEEN_BITS)
+        model = lowered(served, self.formats.dtype, states)
+        memory = model_memory(model, load)
+        rows = explained(model, memory, load) if self.explain else ()
+        warnings = context_warnings(published, load.context)
+        said = Said(
+            "memory",
+            self.echo(published, load, states),
+            warnings + model_warnings(published, mtp=self.mtp),
+        )
+        return said.answered(memory_result(model, memory, load.context, rows))
+
+    def _check_gpus(self) -> None:
         asked = (
             ("a layout", self.layout.is_given),
             ("an engine", self.engine.is_given),
@@ -138,12 +110,10 @@ class MemoryQuestion:
         what = next((words for words, is_given in asked if is_given), None)
         if self.gpus is None and what:
             raise InputError(f"{what} needs GPUs to run on: add --gpus, as in --gpus 8xH100.")
-        return None if self.gpus is None else parse_gpus(self.gpus)
 
-    def _said(
-        self, model: Model, load: Load, placed: Answer | None, states: StateFormats, why: str
-    ) -> Said:
-        inputs = {
+    def echo(self, model: Model, load: Load, states: StateFormats) -> dict[str, Any]:
+        """As inputs of a result."""
+        return {
             "model": model.identity.name,
             **self.formats.echo(states),
             "context": load.context,
@@ -152,28 +122,6 @@ class MemoryQuestion:
             "text_only": self.text_only,
             "batched_tokens": BATCHED_TOKENS,
         }
-        warnings = context_warnings(model, load.context)
-        if not placed:
-            return Said("memory", inputs, warnings + model_warnings(model, mtp=self.mtp))
-        group, profile, best = placed.question.group, placed.question.profile, placed.best
-        on_gpus = {
-            **inputs,
-            **gpu_echo(group),
-            **engine_echo(profile, best),
-            **self.layout.echo(),
-            **self.beside.echo(placed.question.beside),
-            "corrections": self.corrections,
-        }
-        if why and self.formats.kv_dtype is None:
-            warnings += (f"{profile.title} keeps {why} ({states.kv.name}).",)
-        warnings += model_warnings(
-            model, mtp=self.mtp, engine=profile.engine is not EngineName.GENERIC
-        )
-        next_step = f"`llmplan fit {inputs['model']} --gpus {group}` lists what would fit."
-        hint = () if placed.fits else (next_step,)
-        warnings += gpu_warnings(group) + engine_warnings(profile, best)
-        warnings += beside_warnings(best, placed.question.beside, group) + hint
-        return Said("memory", on_gpus, warnings)
 
 
 def pasted(question: MemoryQuestion) -> MemoryQuestion:
@@ -183,14 +131,17 @@ def pasted(question: MemoryQuestion) -> MemoryQuestion:
         InputError: The command cannot be read, or is of another model or engine than was typed.
     """
     from llmplan.engines.flags import parse_command  # noqa: PLC0415 (large tables, rarely needed)
-    from llmplan.results.launch import started  # noqa: PLC0415 (the same)
+    from llmplan.results.launch import check_gguf, started  # noqa: PLC0415 (the same)
 
     launch = parse_command(question.from_command or "")
+    model = question.model or launch.model
+    if model:
+        check_gguf(launch, model, question.formats.dtype)
     told = started(launch, question.engine, question.layout, question.formats)
     return replace(
         question,
         from_command=None,
-        model=question.model or launch.model,
+        model=model,
         engine=told.engine,
         layout=told.layout,
         formats=told.formats,
@@ -199,23 +150,15 @@ def pasted(question: MemoryQuestion) -> MemoryQuestion:
     )
 
 
-def _explained(
-    model: Model, memory: ModelMemory, load: Load, placed: Answer | None
-) -> tuple[Explained, ...]:
-    rows = (*explained_parameters(model), *explained_state(model), *explained_totals(memory, load))
-    if placed and placed.best:
-        rows += explained_deployment(placed.best, placed.question.group.device)
-    return rows
-
-
-def _why_not(placed: Answer, group: GpuGroup) -> str:
-    if placed.refusals:
-        return placed.refusals[0].reason
-    asked = placed.question.wanted.options or "the layout"
-    return (
-        f"{asked} does not go on {group}: a copy takes tp x pp x dp GPUs, which must be within the "
-        f"{group.per_node} of a node or be whole nodes."
+def explained(model: Model, memory: ModelMemory, load: Load) -> tuple[Explained, ...]:
+    """How figures of the model alone come about."""
+    from llmplan.analyze.explain import (  # noqa: PLC0415 (rarely needed)
+        explained_parameters,
+        explained_state,
     )
+    from llmplan.analyze.explain_memory import explained_totals  # noqa: PLC0415 (the same)
+
+    return (*explained_parameters(model), *explained_state(model), *explained_totals(memory, load))
 
 
 def kv_cache(state: RequestState, context: int, total_bytes: int) -> schema.KvCache:
@@ -235,15 +178,9 @@ def kv_cache(state: RequestState, context: int, total_bytes: int) -> schema.KvCa
 
 
 def memory_result(
-    model: Model,
-    memory: ModelMemory,
-    context: int,
-    answer: Answer | None,
-    explained: tuple[Explained, ...],
+    model: Model, memory: ModelMemory, context: int, explained: tuple[Explained, ...]
 ) -> schema.MemoryResult:
-    """``llmplan memory``; ``answer`` where GPUs were given."""
-    best = answer.best if answer else None
-    device = answer.question.group.device if answer else None
+    """``llmplan memory`` of the model alone."""
     return schema.MemoryResult(
         model=model.identity.name,
         weights_bytes=memory.weights_bytes,
@@ -257,53 +194,5 @@ def memory_result(
             "activations_bytes": Provenance.ASSUMED,
             "total_bytes": weakest(Provenance.EXACT, Provenance.ASSUMED),
         },
-        layout=str(best.arrangement) if best else None,
-        per_gpu=per_gpu(best, device) if best and device else None,
-        kv_tokens=best.kv_tokens if best else None,
-        max_concurrency=best.max_concurrency if best else None,
-        fits=best.fits if best else None,
-        engine_tokens=best.serving.printed_tokens if best else None,
-        engine_concurrency=round(best.serving.printed_concurrency, 4) if best else None,
-        cache_unit=best.serving.worst.plan.cache.unit if best else None,
-        beside=beside_rows(best) if best else [],
-        host=host_memory(best) if best else None,
         explain=explanations(explained),
-    )
-
-
-def per_gpu(deployment: Deployment, device: Device) -> schema.PerGpu:
-    """Memory of the GPU whose cache ends first."""
-    worst, capacity = deployment.serving.worst, deployment.serving.gpu.capacity_bytes
-    held = worst.plan.held
-    terms = {
-        "weights_bytes": held.weights,
-        "activations_bytes": held.activations,
-        "non_torch_bytes": held.non_torch,
-        "graphs_bytes": held.graphs,
-    }
-    if held.beside.bytes:
-        terms["beside_bytes"] = held.beside
-    budget = weakest(device.capacity_provenance, Provenance.ASSUMED)
-    pool = weakest(budget, *(term.provenance for term in terms.values()))
-    outside = 0 if held.graphs_in_budget else held.graphs.bytes
-    return schema.PerGpu(
-        capacity_bytes=capacity,
-        budget_bytes=held.budget_bytes,
-        kv_available_bytes=held.pool_bytes,
-        headroom_bytes=capacity - held.budget_bytes - outside,
-        provenance={
-            "capacity_bytes": device.capacity_provenance,
-            "budget_bytes": budget,
-            **{name: term.provenance for name, term in terms.items()},
-            "kv_available_bytes": pool,
-            "headroom_bytes": pool,
-        },
-        weights_by_role=weights_by_role(worst.rank.model),
-        stage=worst.rank.stage,
-        graphs_in_budget=held.graphs_in_budget,
-        notes={
-            **{name: term.note for name, term in terms.items()},
-            "kv_available_bytes": held.pool_note,
-        },
-        **{name: term.bytes for name, term in terms.items()},
     )

@@ -8,8 +8,9 @@ from llmplan.analyze.fit import Answer, Deployment, answer
 from llmplan.analyze.reconcile import Row, correction_of, reconciled
 from llmplan.errors import InputError, LayoutError, printable
 from llmplan.results import schema
-from llmplan.results.common import Said, gpu_echo, gpu_warnings
-from llmplan.results.engine_options import engine_echo, engine_warnings
+from llmplan.results.common import Said
+from llmplan.results.engine_said import engine_echo, engine_warnings
+from llmplan.results.gpus_said import gpu_echo, gpu_warnings
 from llmplan.results.kept_corrections import (
     CorrectionFile,
     LogOrigin,

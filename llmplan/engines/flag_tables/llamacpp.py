@@ -180,13 +180,19 @@ def settle(said: dict[str, Any]) -> None:
 
 
 def _settle_model(said: dict[str, Any]) -> None:
-    """A file, or a repository, or a file of a repository: ``user/model/file.gguf``."""
+    """A file, or a repository, or a file of a repository: ``user/model/file.gguf``.
+
+    After a colon stands which of a repository's files is loaded: ``user/model:Q4_K_M``.
+    """
     repository, file = said.pop("repository", None), said.pop("file_of_repository", None)
     if "model" in said and (repository or file):
         raise InputError("--model and --hf-repo name two models; leave one out")
     if file and not repository:
         raise InputError("--hf-file needs --hf-repo")
     if repository:
+        repository, _, kind = repository.partition(":")
+        if kind:
+            said["quantization"] = kind
         said["model"] = f"{repository}/{file}" if file else repository
 
 
