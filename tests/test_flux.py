@@ -17,10 +17,11 @@ from llmplan.analyze.explain_image import explained_image
 from llmplan.analyze.image import Image, component_cost, image_flops, published_image
 from llmplan.documents import parse_document
 from llmplan.errors import DocumentError, InputError
-from llmplan.model.catalogue import load_model, load_spec
+from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Component, Model, Part
 from llmplan.model.pipeline import check_pipeline, compile_pipeline
 from llmplan.model.pipeline_spec import PipelineSpec
+from llmplan.model.reading import load_spec
 from llmplan.ops.base import Step, Stream
 from llmplan.ops.conv2d import Convolution2d
 from llmplan.ops.counting import as_full_square

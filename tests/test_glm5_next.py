@@ -10,10 +10,11 @@ import pytest
 from llmplan.analyze.ledger import ledger
 from llmplan.analyze.parameters import parameter_counts
 from llmplan.errors import DocumentError
-from llmplan.model.catalogue import load_model, load_spec
+from llmplan.model.catalogue import load_model
 from llmplan.model.compile import compile_spec
 from llmplan.model.compiled import Model, Part
 from llmplan.model.importing.config import spec_of_config
+from llmplan.model.reading import load_spec
 from llmplan.ops.base import StateKind, Step
 from llmplan.ops.counting import as_full_square
 from llmplan.ops.entries import pooled_pairs

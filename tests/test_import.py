@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from llmplan.errors import DocumentError
-from llmplan.model.catalogue import load_config, load_model
+from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Part
+from llmplan.model.reading import load_config
 from tests.published import ORACLES, counts
 
 HERE = Path(__file__).parent

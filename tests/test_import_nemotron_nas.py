@@ -9,9 +9,10 @@ import pytest
 
 from llmplan.dtypes import divide_exactly
 from llmplan.errors import DocumentError
-from llmplan.model.catalogue import load_config, load_model, load_spec
+from llmplan.model.catalogue import load_model
 from llmplan.model.compile import EMPTY, compile_spec
 from llmplan.model.importing.config import spec_of_config
+from llmplan.model.reading import load_config, load_spec
 from tests.published import ORACLES
 from tests.small_models import needs_transformers, quiet_transformers
 

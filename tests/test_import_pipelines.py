@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from llmplan.errors import DocumentError
-from llmplan.model.catalogue import load_config, load_model, load_spec
+from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model, Part
+from llmplan.model.reading import load_config, load_spec
 from tests.program import llmplan
 
 needs_diffusers = pytest.mark.skipif(

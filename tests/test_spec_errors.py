@@ -9,7 +9,7 @@ import pytest
 
 from llmplan.documents import shipped_folder
 from llmplan.errors import DocumentError
-from llmplan.model.catalogue import load_spec
+from llmplan.model.reading import load_spec
 
 HYBRID = (shipped_folder("specs") / "qwen3-next-80b-a3b.yaml").read_text()
 VISION = (shipped_folder("specs") / "gemma-3-4b.yaml").read_text()

@@ -3,7 +3,7 @@
 import pytest
 
 from llmplan.analyze.verify import verify
-from llmplan.model.catalogue import load_config
+from llmplan.model.reading import load_config
 from llmplan.model.stored.tensors import StoredTensor, is_of_mtp, role_of, weight_role
 from llmplan.ops.precision import Role
 from tests.program import llmplan

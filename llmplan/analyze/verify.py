@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmplan.errors import InputError, printable
-from llmplan.model.catalogue import load_config
 from llmplan.model.compiled import Model
+from llmplan.model.reading import load_config
 from llmplan.model.stored.gguf_file import read_gguf
 from llmplan.model.stored.safetensors_file import INDEX_SUFFIX, read_header, read_index
 from llmplan.model.stored.sides import Side, file_sides, spec_sides

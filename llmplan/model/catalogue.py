@@ -1,22 +1,23 @@
-"""Finding a model: by catalogue name, by Hugging Face id, or by the path of a spec file."""
+"""Finding a model: by catalogue name, by Hugging Face id, or by the path of a spec file.
+
+Files are read by ``llmplan.model.reading``, loaded when one is: lists of kept rows read none.
+"""
+
+from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from llmplan.catalogs import catalogue_file, catalogue_files, is_shipped, shown_path
-from llmplan.documents import Document, load_document
 from llmplan.errors import DocumentError, UnknownNameError, printable
 from llmplan.model.aliases import Reading, readings, short_name
-from llmplan.model.check import check_spec
-from llmplan.model.compiled import Model
-from llmplan.model.pipeline import check_pipeline, compile_any
-from llmplan.model.pipeline_spec import PIPELINE, PipelineSpec
-from llmplan.model.spec import ModelSpec, SpecIdentity
-from llmplan.ops.precision import LINEAR_ROLES
-from llmplan.validation import validated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmplan.model.compiled import Model
 
 SPEC_SUFFIXES: Final = (".yaml", ".yml")
 CONFIG_SUFFIXES: Final = (".json", ".safetensors", ".gguf")
@@ -24,7 +25,6 @@ KIND: Final = "specs"
 _ID: Final = r"[\w.-]+/[\w.-]+"
 _HUB_ID: Final = re.compile(rf"^ *- [\"']?({_ID})[\"']?(?: +#.*)?$", re.MULTILINE)
 _IDS_IN_BRACKETS: Final = re.compile(r"\bhf_ids: *\[([^]#]*)\]")
-AnySpec = TypeVar("AnySpec", bound=SpecIdentity)
 _NEXT_STEP: Final = (
     "`llmplan models` lists them; docs/add-a-model.md says how to add one as a YAML file."
 )
@@ -40,6 +40,8 @@ def load_model(name: str | Path) -> Model:
         UnverifiedModelError: Known by name only.
         DocumentError: The spec cannot be read or contradicts itself.
     """
+    from llmplan.model.reading import load_config, load_spec  # noqa: PLC0415 (lists need no spec)
+
     text = str(name)
     if text.endswith(SPEC_SUFFIXES):
         return load_spec(Path(text))
@@ -104,56 +106,6 @@ def _found(asked: str) -> Found | None:
             hub_id = by_short_name[base]
             return Found(hub_ids[hub_id], hub_id, reading, asked)
     return None
-
-
-def load_config(path: Path) -> Model:
-    """The model that a publisher's ``config.json`` or weight file describes.
-
-    Raises:
-        DocumentError: The file cannot be read, or holds an architecture or key that is not known.
-    """
-    from llmplan.model.importing.stored import import_file  # noqa: PLC0415 (rarely needed)
-
-    spec, document = import_file(path)
-    is_config = path.suffix == ".json" and not path.name.endswith(".index.json")
-    says_all = is_config and isinstance(spec, ModelSpec)
-    return compile_any(spec, document, () if says_all else spec.notes)
-
-
-def load_spec(path: Path, found: Found | None = None) -> Model:
-    """The model that the spec file ``path`` describes, as ``found`` under another name.
-
-    Raises:
-        DocumentError: The file cannot be read or contradicts itself.
-    """
-    document = load_document(path, shown_path(path, KIND))
-    remark = found.remark if found else ()
-    if document.data.get("kind") == PIPELINE:
-        pipeline = _read_spec(path, document, PipelineSpec, found)
-        check_pipeline(pipeline, document)
-        return compile_any(pipeline, document, remark)
-    spec = _read_spec(path, document, ModelSpec, found)
-    check_spec(spec, document)
-    return compile_any(spec, document, remark)
-
-
-def _read_spec(path: Path, document: Document, kind: type[AnySpec], found: Found | None) -> AnySpec:
-    spec = validated(document, kind)
-    if is_shipped(path, KIND) and spec.name != path.stem:
-        raise document.error(f"must equal the file's name, {path.stem}.", ("name",))
-    return as_found(spec, found) if found else spec
-
-
-def as_found(spec: AnySpec, found: Found) -> AnySpec:
-    """The spec with the context of the variant that was found, and the format its name says."""
-    update: dict[str, object] = {}
-    for variant in spec.variants:
-        if found.hub_id in (hub_id.lower() for hub_id in variant.hf_ids):
-            update["max_position_embeddings"] = variant.max_position_embeddings
-    if found.reading and found.reading.formats:
-        linear = dict.fromkeys(LINEAR_ROLES, found.reading.formats)
-        update["precision"] = {**spec.precision, **linear}
-    return spec.model_copy(update=update) if update else spec
 
 
 def spec_paths() -> tuple[Path, ...]:

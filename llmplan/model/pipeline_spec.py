@@ -10,17 +10,13 @@ from pydantic import Field
 from llmplan.described import described_schema
 from llmplan.model.spec import (
     AttentionBlock,
-    BlockName,
-    Count,
-    Flag,
     LayerRuns,
     MlpBlock,
     ModelSpec,
     NormSpec,
-    SmallCount,
     SpecIdentity,
-    Strict,
 )
+from llmplan.model.spec_values import BlockName, Count, Flag, SmallCount, Strict
 
 PIPELINE: Final = "pipeline"
 """Value of the key ``kind`` that makes a spec one of a pipeline."""

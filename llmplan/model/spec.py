@@ -4,45 +4,13 @@ A model is named blocks (token mixers and feed-forward networks), a layer patter
 parts around the decoder. There are no expressions and no includes.
 """
 
-import re
-from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
+from llmplan.model.spec_values import BlockName, Count, Day, Flag, Slug, SmallCount, Strict, Text
 from llmplan.ops.norm import NormKind
 from llmplan.ops.precision import Role
-
-Count = Annotated[int, Field(gt=0, le=10**9, strict=True)]
-SmallCount = Annotated[int, Field(gt=0, le=10_000, strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
-BlockName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must be one line without control characters")
-    return value
-
-
-def _released(value: Any) -> Any:
-    """YAML reads 2024-07-23 as a date and 2024-07 as text; both are kept as text."""
-    text = value.isoformat() if isinstance(value, date) else value
-    if isinstance(text, str) and not re.fullmatch(DAY_PATTERN, text):
-        raise ValueError("must be a day, a month or a quoted year, like 2024-07-23 or 2024-07")
-    return text
-
-
-DAY_PATTERN: Final = r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$"
-Text = Annotated[str, Field(min_length=1, max_length=500, strict=True), AfterValidator(_printable)]
-Day = Annotated[str, BeforeValidator(_released), Field(pattern=DAY_PATTERN)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors; values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NormSpec(Strict):
@@ -682,9 +650,9 @@ class SpecIdentity(Strict):
     """Release day, month or year; absent where it is not known."""
     notes: tuple[Text, ...] = ()
     """What a reader should know and the numbers do not say."""
-    precision: dict[Role, Text] = {}
+    precision: dict[Role, Text] = Field(default={})
     """Published format by role; bf16 where nothing is said, fp32 for buffers."""
-    unused_entries: dict[Text, Count] = {}
+    unused_entries: dict[Text, Count] = Field(default={})
     """Entries that the published files hold beside what the model reads, by what they are: a hub
     counts them, memory does not."""
 

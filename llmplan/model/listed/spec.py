@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from llmplan.described import described_schema
-from llmplan.model.spec import Day, Slug, Strict, Text
+from llmplan.model.spec_values import Day, Slug, Strict, Text
 
 
 class ListedSource(Strict):
