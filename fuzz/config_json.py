@@ -9,7 +9,7 @@ from random import Random
 
 from fuzz.common import ROOT, Blind, Target
 from fuzz.trees import changed
-from llmplan.model.catalogue import load_config
+from llmplan.model.reading import load_config
 from llmplan.model.stored.sides import spec_sides
 
 _LARGEST_SEED = 4_000

@@ -10,8 +10,8 @@ import yaml
 
 from fuzz.common import ROOT, Blind, Target
 from fuzz.trees import changed
-from llmplan.model.catalogue import load_spec
 from llmplan.model.compiled import Model
+from llmplan.model.reading import load_spec
 from llmplan.model.stored.sides import spec_sides
 
 _LARGEST_SEED = 6_000
