@@ -18,7 +18,8 @@ from statistics import median
 
 import yaml
 
-from llmplan.analyze.measured_rows import Asked, Skipped, asked_by, gib
+from llmplan.analyze.measured import Skipped
+from llmplan.analyze.measured_rows import Asked, asked_by, gib
 from llmplan.analyze.serving import Serving
 from llmplan.analyze.validate_memory import errors, shipped_rows, validated_memory
 from llmplan.engines.placing import where

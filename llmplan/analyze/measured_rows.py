@@ -8,29 +8,33 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
+from llmplan.analyze.measured import (
+    GGUF_ROLES,
+    KEPT_REMARK,
+    Row,
+    Skipped,
+    device_of,
+    is_low_bit,
+    keeps_attention,
+    lowered_whole,
+    model_of,
+    with_attention_kept,
+)
 from llmplan.analyze.serving import Serving, serving
 from llmplan.dtypes import format_of_bits, state_format_named
 from llmplan.engines.profile import Profile, profile_of
 from llmplan.engines.settings import EngineName, Settings
-from llmplan.engines.words import INT4_GROUPS, kv_words, weight_words
-from llmplan.errors import InputError, LayoutError, LlmplanError, UnverifiedModelError
-from llmplan.hardware.catalogue import load_device
+from llmplan.engines.words import kv_words, weight_words
+from llmplan.errors import InputError, LayoutError
 from llmplan.hardware.device import Device
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model, Part
 from llmplan.ops.compressed import CompressedAttention
-from llmplan.ops.latent import LatentAttention
-from llmplan.ops.precision import LINEAR_ROLES, Role
 from llmplan.parallel.layout import Layout
-from llmplan.parallel.precision import NATIVE, StateFormats, lowered
-from llmplan.parallel.rank import stage_ranks
+from llmplan.parallel.precision import NATIVE, StateFormats
 from llmplan.units import GIB, parse_bytes
 
-Row = dict[str, str]
-
-_IN_BRACKETS: Final = re.compile(r"\s*\(.*\)\s*$")
 _BITS: Final = re.compile(r"\(([\d.]+) BPW\)")
-_SEVERAL: Final = re.compile(r"\bclass\b|\+|^\d+ GPUs|/.*-class", re.IGNORECASE)
 _NOTES: Final = (
     (
         "decode_context_parallel",
@@ -51,10 +55,6 @@ _FLAGS: Final = (
 )
 _DRAFTER: Final = re.compile(r"(?<!no )\b(?:drafter|draft model|Eagle3?\b|EAGLE)", re.IGNORECASE)
 _AFTER_START: Final = re.compile(r"started, then|after start")
-
-
-class Skipped(Exception):  # noqa: N818 (no error: the reason why a row is not answered)
-    """The row cannot be answered; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def asked_by(row: Row) -> Asked:
     engine = _engine(row)
     notes = _from_notes(row)
     device = _device(row, engine)
-    published = _published(row)
+    published = model_of(row["model"])
     layout = _layout(row, notes)
     weights, remark = _weights(row, published, engine)
     settings = _settings(row, notes, published)
@@ -115,7 +115,7 @@ def asked_by(row: Row) -> Asked:
         published = load_model(published.identity.name)
     served = published.served(mtp=mtp, vision=not settings.language_model_only)
     states = _states(row, engine, published)
-    model, group = _lowered(served, weights, states, layout)
+    model, group = lowered_whole(served, weights, states, layout)
     remarks = tuple(text for text in (remark, group) if text)
     return Asked(
         row,
@@ -173,31 +173,12 @@ def _engine(row: Row) -> Profile:
 
 
 def _device(row: Row, engine: Profile) -> Device:
-    label = row.get("gpu", "").strip()
-    if not label:
-        raise Skipped("names no GPU")
-    if _SEVERAL.search(label):
-        raise Skipped("names several GPUs or a class of them")
-    if label == "CPU" and engine.engine is EngineName.LLAMACPP:
+    label = row.get("gpu", "")
+    if label.strip() == "CPU" and engine.engine is EngineName.LLAMACPP:
         label = "h100-sxm"  # its cache follows from n_ctx alone, whatever holds it
-    try:
-        device = load_device(label)
-    except LlmplanError:
-        raise Skipped("names a GPU that is not in the catalogue") from None
+    device = device_of(label)
     stated = gib(row.get("device_total_gib", ""))
     return replace(device, capacity_bytes=stated) if stated else device
-
-
-def _published(row: Row) -> Model:
-    name = _IN_BRACKETS.sub("", row["model"])
-    if not name:
-        raise Skipped("names no model")
-    try:
-        return load_model(name)
-    except UnverifiedModelError as error:
-        raise Skipped(error.reason) from None
-    except LlmplanError:
-        raise Skipped("no spec") from None
 
 
 def _layout(row: Row, notes: dict[str, float | str]) -> Layout:
@@ -229,18 +210,9 @@ def _weights(row: Row, published: Model, engine: Profile) -> tuple[str, str]:
         return _gguf(said), ""
     if not is_derived and is_low_bit(published):
         return "native", "the repository is the published checkpoint"
-    if words.startswith(LATENT_KEEPS_ATTENTION) and _has_latents(published):
-        kept = (role for role in LINEAR_ROLES if role is not Role.ATTENTION)
-        return ",".join(f"{role.value}={words}" for role in kept), KEPT_REMARK
+    if keeps_attention(words, published):
+        return with_attention_kept(words), KEPT_REMARK
     return words, ""
-
-
-LATENT_KEEPS_ATTENTION: Final = ("int4", "nvfp4")
-KEPT_REMARK: Final = "attention is kept in 16 bits, as 4-bit copies of models with latents do"
-
-
-def _has_latents(model: Model) -> bool:
-    return any(isinstance(operator, LatentAttention) for operator, _ in model.decoder.counted)
 
 
 def _gguf(said: str) -> str:
@@ -249,17 +221,7 @@ def _gguf(said: str) -> str:
     if not match:
         raise Skipped(f"weight format '{said}' does not state its bits")
     each = format_of_bits(float(match[1])).name
-    return ",".join(f"{role.value}={each}" for role in (*LINEAR_ROLES, Role.EMBEDDING, Role.HEAD))
-
-
-def is_low_bit(model: Model) -> bool:
-    """Whether linear weights are stored in less than 16 bits."""
-    roles = {
-        weight.role: operator.precision.of(weight.role).bits
-        for operator, _ in model.decoder.counted
-        for weight in operator.weights
-    }
-    return any(roles.get(role, 16) < 16 for role in LINEAR_ROLES)
+    return ",".join(f"{role.value}={each}" for role in GGUF_ROLES)
 
 
 def _states(row: Row, engine: Profile, model: Model) -> StateFormats:
@@ -274,21 +236,6 @@ def _states(row: Row, engine: Profile, model: Model) -> StateFormats:
     indexer = state_format_named("fp8_indexer" if kv.bits <= 9 else "bf16")
     recurrent = state_format_named("fp16" if "fp16 SSM" in row.get("notes", "") else "fp32")
     return StateFormats(kv, recurrent, indexer, state_format_named("bf16"))
-
-
-def _lowered(model: Model, weights: str, states: StateFormats, layout: Layout) -> tuple[Model, str]:
-    """The model in the row's formats; of int4, with groups that the split leaves whole."""
-    if "int4" not in weights:
-        return lowered(model, weights, states), ""
-    for group in INT4_GROUPS:
-        sized = re.sub(r"(int4_\w+?)(?=,|$)", rf"\1_g{group}", weights)
-        tried = lowered(model, sized, states)
-        try:
-            stage_ranks(tried, layout)
-        except LayoutError:
-            continue
-        return tried, f"int4 in groups of {group}, the size is not stated"
-    raise Skipped("layout: no size of int4 groups divides")
 
 
 def _settings(row: Row, notes: dict[str, float | str], model: Model) -> Settings:

@@ -1,15 +1,13 @@
 """Predicted against measured memory of engines, row by row and term by term."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from llmplan.analyze.measured import Row, Skipped, table_rows
 from llmplan.analyze.measured_rows import (
     Asked,
-    Row,
-    Skipped,
     asked_by,
     failed_after_start,
     gib,
@@ -19,10 +17,8 @@ from llmplan.analyze.serving import Serving
 from llmplan.analyze.starting import starts
 from llmplan.documents import shipped_folder
 from llmplan.engines.settings import EngineName
-from llmplan.errors import DocumentError, printable
+from llmplan.errors import printable
 
-MAX_BYTES: Final = 20_000_000
-MAX_ROWS: Final = 100_000
 NEEDED: Final = ("id", "engine", "model", "gpu")
 SHARE_MATTERS: Final = ("kv_bytes", "kv_tokens", "verdict")
 """Metrics that a share of memory decides which nobody stated."""
@@ -86,24 +82,7 @@ def measured_rows(path: Path) -> Iterator[Row]:
     Raises:
         DocumentError: It cannot be read, or lacks a column that says what was started.
     """
-    name = str(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DocumentError(f"is larger than {MAX_BYTES:,} bytes.", name)
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            missing = [column for column in NEEDED if column not in (rows.fieldnames or ())]
-            if missing:
-                which = f"has no column '{missing[0]}'"
-                raise DocumentError(f"{which}; see hardware/measured/engine_memory.csv.", name, 1)
-            for number, row in enumerate(rows):
-                if number >= MAX_ROWS:
-                    raise DocumentError(f"has more than {MAX_ROWS:,} rows.", name)
-                yield {key: value or "" for key, value in row.items() if key}
-    except OSError as error:
-        raise DocumentError(f"cannot be read ({error.strerror}).", name) from None
-    except (UnicodeDecodeError, csv.Error):
-        raise DocumentError("is no CSV text.", name) from None
+    return table_rows(path, NEEDED, "hardware/measured/engine_memory.csv")
 
 
 def compare(row: Row) -> Iterator[Compared]:

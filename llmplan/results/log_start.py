@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from llmplan.analyze.fit import Question
-from llmplan.analyze.measured_rows import is_low_bit
+from llmplan.analyze.measured import is_low_bit
 from llmplan.analyze.memory import Load
 from llmplan.engines.logs import Figure, LogFacts
 from llmplan.engines.profile import Profile, profile_of
