@@ -147,8 +147,14 @@ def parameters(labels: Labels) -> tuple[Parameter, ...]:
 
 
 def seconds(p: Parameters, columns: Columns, labels: Labels, device: Rates) -> Column:
-    """The curve of the phase."""
-    widths = latent_attention(MODEL)
+    """The curve of the phase, at the widths that the tables are of."""
+    return seconds_at(latent_attention(MODEL), p, columns, labels, device)
+
+
+def seconds_at(
+    widths: LatentAttention, p: Parameters, columns: Columns, labels: Labels, device: Rates
+) -> Column:
+    """The curve of the phase for a latent attention of any widths."""
     if labels["phase"] == "context":
         work = context_work(columns, labels, widths)
         return prefill_s(p, work, flops_per_s(labels, device), device)

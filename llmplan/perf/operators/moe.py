@@ -19,7 +19,7 @@ from llmplan.perf.kernels import (
     Parameters,
     smooth_max,
 )
-from llmplan.perf.operators.expert_load import rank_load
+from llmplan.perf.operators.expert_load import RankLoad, rank_load
 from llmplan.perf.rates import BITS, UNITS, Rates
 
 US: Final = 1e-6
@@ -53,11 +53,15 @@ class Work:
 
 
 def work(columns: Columns, labels: Labels) -> Work:
+    """Under the routing that the table names."""
+    return work_under(rank_load(columns), columns, labels)
+
+
+def work_under(load: RankLoad, columns: Columns, labels: Labels) -> Work:
     """Two matrices of a kernel named ``nongated``, else three: gate, up and down."""
     matrices = 2 if "nongated" in labels["kernel"] else 3
     weight, hidden = BITS[labels["dtype"]] / 8, columns["hidden"]
     width = np.ceil(columns["inter"] / columns["tp"])
-    load = rank_load(columns)
     active = 2.0 if UNITS[labels["dtype"]] in ("bf16", "fp16") else 1.0
     between = (matrices - 1) * 2.0 + active
     return Work(
@@ -98,8 +102,12 @@ def parameters(_labels: Labels) -> tuple[Parameter, ...]:
 
 
 def seconds(p: Parameters, columns: Columns, labels: Labels, device: Rates) -> Column:
+    """The curve, under the routing that the table names."""
+    return work_seconds(p, work(columns, labels), labels, device)
+
+
+def work_seconds(p: Parameters, need: Work, labels: Labels, device: Rates) -> Column:
     """Launches, arithmetic and weights, and the moving of rows."""
-    need = work(columns, labels)
     padded = need.rows + need.hit * p["padding_rows"]
     compute = padded * need.row_flops / (device.flops(labels["dtype"]) * p["compute_frac"])
     touched = need.weight_bytes + need.activation_bytes

@@ -1,0 +1,174 @@
+"""Which fitted kernel a model's operator runs as: the best graph-launched one of the engine.
+
+Operator tables hold several kernels of the same work. A serving engine picks one by trying, and
+launches it from a captured graph, so what the host takes to launch is no part of it.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from llmplan.hardware.device import Device
+from llmplan.perf.family import relatives
+from llmplan.perf.kernels import Column, Columns, Labels, Operator, Parameters
+from llmplan.perf.profile import Fitted, kernels_of
+from llmplan.perf.rates import UNITS, Rates, is_16_bit, rates_of
+from llmplan.perf.registry import OPERATORS
+from llmplan.units import Provenance
+
+EAGER_US: Final = 10.0
+"""Launch by the host beyond which a table says little of what a graph of the kernel takes."""
+GRAPH_LAUNCHED: Final = {"host_us": 0.0}
+FORMATS: Final = ("dtype", "kv_dtype")
+TRTLLM_TIMED: Final = "torch_flow"
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A fitted kernel on a device.
+
+    Attributes:
+        operator: Whose work it does.
+        fitted: Its parameters, and how far they are off.
+        rates: Of the device it is asked for.
+        provenance: Fitted on this device and engine, or assumed to be alike.
+        reason: What it stands for where it is assumed.
+        floor_us: Launch where the table's holds more than that; None where it does not.
+    """
+
+    operator: Operator
+    fitted: Fitted
+    rates: Rates
+    provenance: Provenance
+    reason: str = ""
+    floor_us: float | None = None
+
+    @property
+    def labels(self) -> Labels:
+        """What tells the kernel apart."""
+        return self.fitted.labels
+
+    @property
+    def parameters(self) -> Parameters:
+        """As launched from a graph, activations quantised where they are made."""
+        found = {**self.fitted.parameters, **GRAPH_LAUNCHED}
+        if self.floor_us is not None:
+            found["floor_us"] = min(found["floor_us"], self.floor_us)
+        return found
+
+    def seconds(self, columns: Columns) -> Column:
+        """Time of one call, shape [rows]."""
+        return self.operator.seconds(self.parameters, columns, self.labels, self.rates)
+
+
+@dataclass(frozen=True)
+class KernelShelf:
+    """The kernels that an engine may run on a device.
+
+    Attributes:
+        device: The device.
+        engine: ``vllm``, ``sglang``, ``trtllm``; another word for any.
+        skew: Spread of the popularity of experts, as in ``perf.routing``.
+    """
+
+    device: Device
+    engine: str
+    skew: float = 0.0
+    _found: dict[tuple[str, tuple[tuple[str, str], ...]], Curve | None] = field(
+        default_factory=dict, compare=False
+    )
+
+    @cached_property
+    def rates(self) -> Rates:
+        """Peaks of the device; weights and keys are too many to be found in its cache."""
+        own = rates_of(self.device)
+        return Rates(
+            own.slug,
+            own.bytes_per_s,
+            own.flops_per_s,
+            0.0,
+            own.sms,
+            own.link_bytes_per_s,
+            own.peers,
+        )
+
+    @cached_property
+    def relatives(self) -> tuple[Device, ...]:
+        """Devices whose profiles may be used, nearest first."""
+        return relatives(self.device)
+
+    def best(self, name: str, wanted: Labels, probe: Columns) -> Curve | None:
+        """The fastest kernel on the probe; None where no device has one of these formats.
+
+        Args:
+            name: The operator's.
+            wanted: Labels that must agree, besides formats, which may be others of the same unit.
+            probe: Work to compare kernels by.
+        """
+        key = (name, tuple(sorted(wanted.items())))
+        if key not in self._found:
+            self._found[key] = self._search(name, wanted, probe)
+        return self._found[key]
+
+    def _search(self, name: str, wanted: Labels, probe: Columns) -> Curve | None:
+        operator = OPERATORS[name]
+        for device in self.relatives:
+            kernels = kernels_of(device.slug)
+            own = [k for k in kernels.by_labels.values() if k.operator == name] if kernels else []
+            ranked = [(self._mismatch(kernel, wanted), kernel) for kernel in own]
+            fitting = [(rank, kernel) for rank, kernel in ranked if rank is not None]
+            if not fitting:
+                continue
+            least = min(rank for rank, _ in fitting)
+            curves = [
+                self._curve(operator, kernel, device, least)
+                for rank, kernel in fitting
+                if rank == least
+            ]
+            return min(curves, key=lambda curve: float(np.log(curve.seconds(probe)).mean()))
+        return None
+
+    def _curve(self, operator: Operator, kernel: Fitted, source: Device, rank: int) -> Curve:
+        reasons = []
+        if source.slug != self.device.slug:
+            reasons.append(f"efficiencies of {source.slug}")
+        if rank:
+            reasons.append(f"kernel of {kernel.labels['src']} in {_formats(kernel.labels)}")
+        provenance = Provenance.ASSUMED if reasons else Provenance.FITTED
+        floor_us = _fused_floor_us(kernel, source)
+        return Curve(operator, kernel, self.rates, provenance, ", ".join(reasons), floor_us)
+
+    def _mismatch(self, kernel: Fitted, wanted: Labels) -> int | None:
+        """0 for this engine's in these formats, more where either differs; None for other work."""
+        labels = kernel.labels
+        if "eager" in labels.get("kernel", ""):
+            return None
+        if any(labels.get(n, "") != v for n, v in wanted.items() if n not in FORMATS):
+            return None
+        formats = [(labels.get(n, ""), wanted[n]) for n in FORMATS if n in wanted]
+        if any(UNITS.get(mine, mine) != UNITS.get(its, its) for mine, its in formats):
+            return None
+        is_other_format = any(mine != its for mine, its in formats)
+        is_other_engine = f"/{self.engine}/" not in labels["src"]
+        is_eager = kernel.parameters.get("host_us", 0.0) > EAGER_US and "backend" not in labels
+        return 4 * is_other_format + 2 * is_eager + is_other_engine
+
+
+def _fused_floor_us(kernel: Fitted, source: Device) -> float | None:
+    """Launch of TensorRT-LLM's products of quantised activations.
+
+    Its tables time the quantising with the product, which models do in the norm or activation
+    before it: the launch is that of the 16-bit product.
+    """
+    labels = kernel.labels
+    if kernel.operator != "gemm" or labels["kernel"] != TRTLLM_TIMED or is_16_bit(labels["dtype"]):
+        return None
+    kernels = kernels_of(source.slug)
+    plain = kernels.find("gemm", {**labels, "dtype": "bfloat16"}) if kernels else None
+    return plain.parameters["floor_us"] if plain else None
+
+
+def _formats(labels: Labels) -> str:
+    return "/".join(labels[name] for name in FORMATS if name in labels)

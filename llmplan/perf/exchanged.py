@@ -1,0 +1,226 @@
+"""Time of the collectives of a step, from fitted curves of a node's links and of the network."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmplan.errors import InputError
+from llmplan.hardware.device import GpuGroup
+from llmplan.model.compiled import Model
+from llmplan.ops.base import Cost, Step
+from llmplan.ops.collective import Collective, CollectiveKind
+from llmplan.ops.moe import Experts
+from llmplan.parallel.collectives import Phase, PlacedCollective, Team
+from llmplan.perf.choice import Curve, KernelShelf
+from llmplan.perf.kernels import US, Column, Columns, Labels
+from llmplan.perf.timed import DECODE_TOKENS, Part
+from llmplan.units import Provenance
+
+TABLE_WORDS: Final = {
+    CollectiveKind.ALL_REDUCE: "all_reduce",
+    CollectiveKind.ALL_GATHER: "all_gather",
+    CollectiveKind.REDUCE_SCATTER: "reduce_scatter",
+    CollectiveKind.ALL_TO_ALL: "alltoall",
+}
+NETWORK_LATENCY_US: Final = 15.0
+"""Of one exchange between nodes over an adapter per GPU."""
+NETWORK_FRAC: Final = 0.7
+LINK_FRAC: Final = 0.75
+SEND_US: Final = 6.0
+PCIE_BYTES_PER_S: Final = 25e9
+"""Between GPUs without links: what PCI Express 4.0 x16 carries."""
+HOST_FRAC: Final = 0.35
+"""Of a host link's rate, with several GPUs sending at once."""
+HOST_LATENCY_US: Final = 8.0
+HOST_REASON: Final = "a usual share of the host's links"
+PROBE_BYTES: Final = np.array([16e3, 128e3, 1e6, 16e6])
+
+
+def exchange_part(
+    placed: PlacedCollective, model: Model, step: Step, group: GpuGroup, shelf: KernelShelf
+) -> Part:
+    """The time of one collective in a step, as often as the step runs it."""
+    collective = placed.exchange.collective
+    tokens = _tokens(collective, step)
+    if placed.exchange.phase is not Phase.EVERY:
+        tokens = np.where(_is_decode(step) == (placed.exchange.phase is Phase.DECODE), tokens, 0.0)
+    nodes = _nodes(placed, group)
+    sent = collective.sent_bytes_per_token * tokens * _kept(collective, model)
+    link = shelf.rates.link_bytes_per_s or PCIE_BYTES_PER_S
+    wire = sent / link if nodes == 1 else sent / _network_rate(group)
+    seconds, curve, reason = _seconds(placed, model, tokens, group, shelf)
+    seconds = np.where(tokens > 0, seconds, 0.0)
+    none = np.zeros_like(sent)
+    least = wire if collective.kind is not CollectiveKind.ALL_REDUCE else wire / 2
+    return Part(
+        f"{collective.kind.value} {placed.exchange.of}",
+        "collective",
+        np.maximum(seconds, least),
+        Cost(),
+        none,
+        none,
+        least,
+        placed.count,
+        curve.provenance if curve else Provenance.ASSUMED,
+        reason or (curve.reason if curve else ""),
+        (curve.fitted.low_error, curve.fitted.high_error) if curve else (-0.5, 1.0),
+    )
+
+
+def _tokens(collective: Collective, step: Step) -> Column:
+    tokens: Column = np.asarray(collective.tokens.in_step(step), np.float64)
+    return tokens
+
+
+def _kept(collective: Collective, model: Model) -> float:
+    """Part of a token's copies that is sent: one for each rank that has some of its experts."""
+    if collective.kind is not CollectiveKind.ALL_TO_ALL:
+        return 1.0
+    copies, ranks = _experts(model).num_experts_per_tok, collective.ranks
+    reached: float = ranks * (1 - (1 - 1 / ranks) ** copies)
+    return min(reached / copies, 1.0)
+
+
+def _experts(model: Model) -> Experts:
+    return next(o for o, _ in model.decoder.counted if isinstance(o, Experts))
+
+
+def _is_decode(step: Step) -> NDArray[np.bool_]:
+    most: Column = np.max(np.where(step.requests > 0, step.new_tokens, 0.0), axis=-1)
+    return most <= DECODE_TOKENS
+
+
+def _nodes(placed: PlacedCollective, group: GpuGroup) -> int:
+    """Nodes that the ranks of one group of a collective stand on."""
+    reach = _domain(group)
+    return max(len({rank // reach for rank in ranks}) for ranks in placed.groups)
+
+
+def _domain(group: GpuGroup) -> int:
+    """GPUs that reach each other without the network: a node, or a rack whose links join all."""
+    link = group.node.link if group.node and group.node.link else group.device.link
+    return max(group.per_node, link.domain_size if link else 1)
+
+
+def _network_rate(group: GpuGroup) -> float:
+    """Bytes a second that a GPU sends to another node.
+
+    Devices whose network is not published are taken to have 400 Gbit/s each.
+    """
+    node = group.node.scale_out_bytes_per_s if group.node else None
+    return node or group.device.scale_out_bytes_per_s or 50e9
+
+
+def _seconds(
+    placed: PlacedCollective, model: Model, tokens: Column, group: GpuGroup, shelf: KernelShelf
+) -> tuple[Column, Curve | None, str]:
+    collective, nodes = placed.exchange.collective, _nodes(placed, group)
+    if collective.kind is CollectiveKind.SEND:
+        rate = (shelf.rates.link_bytes_per_s or PCIE_BYTES_PER_S) * LINK_FRAC
+        if nodes > 1:
+            rate = _network_rate(group) * NETWORK_FRAC
+        sent = collective.sent_bytes_per_token * tokens
+        return SEND_US * US + sent / rate, None, "latency and rate of the link"
+    if placed.exchange.team is Team.EXPERT:
+        phase = "combine" if placed.exchange.of.endswith("combine") else "dispatch"
+        found = _dispatch(collective, phase, model, tokens, shelf)
+        if found:
+            seconds, curve = found
+            return _across(seconds, collective, tokens, nodes, group), curve, ""
+    curve = ring_curve(collective.kind, collective.ranks, shelf)
+    payload = collective.payload_bytes * tokens / collective.token_shares * _kept(collective, model)
+    within = max(collective.ranks // nodes, 2)
+    seconds = curve.seconds(_columns(payload, within))
+    if not shelf.rates.link_bytes_per_s:
+        seconds, reason = over_host(seconds, payload, collective, curve, group), HOST_REASON
+    else:
+        reason = ""
+    return _across(seconds, collective, tokens, nodes, group), curve, reason
+
+
+def over_host(
+    fitted: Column, payload: Column, collective: Collective, curve: Curve, group: GpuGroup
+) -> Column:
+    """Between GPUs that share the links of their host.
+
+    How fast that goes is the host's affair: tables of one device were measured 10 times slower in
+    one host than deployments show in others. So it is a usual share of the link, or the table's
+    time where that is less.
+    """
+    host = group.device.host_link
+    rate = (host.unidirectional_bytes_per_s if host else None) or PCIE_BYTES_PER_S
+    share = collective.kind.sent_frac(collective.ranks)
+    latency = HOST_LATENCY_US * US * np.log2(max(collective.ranks, 2))
+    shared: Column = latency + payload * share / (rate * HOST_FRAC)
+    if collective.kind is CollectiveKind.ALL_TO_ALL:
+        return shared
+    return np.minimum(fitted, shared) if not curve.reason else shared
+
+
+def _columns(payload: Column, ranks: int) -> Columns:
+    return {"gpus": np.full_like(payload, ranks), "bytes": np.maximum(payload, 1.0)}
+
+
+def ring_curve(kind: CollectiveKind, ranks: int, shelf: KernelShelf) -> Curve:
+    """The engine's own all-reduce, or the library."""
+    word = TABLE_WORDS[kind]
+    probe = _columns(PROBE_BYTES, min(ranks, 8))
+    wanted: Labels = {"op": word, "dtype": "half", "kernel": "NCCL"}
+    if kind is CollectiveKind.ALL_REDUCE:
+        own = shelf.best("collectives", {"op": word, "dtype": "bfloat16"}, probe)
+        if own and f"/{shelf.engine}/" in own.labels["src"]:
+            return own
+    found = shelf.best("collectives", wanted, probe)
+    if not found:
+        raise InputError(f"no profile has a kernel of {word}: run tools/fit_operators.py.")
+    return found
+
+
+def _dispatch(
+    collective: Collective, phase: str, model: Model, tokens: Column, shelf: KernelShelf
+) -> tuple[Column, Curve] | None:
+    """All-to-all kernels made for experts: of low latency or of high rate, whichever is faster.
+
+    Engines without them gather all tokens on all ranks, and scatter the sums.
+    """
+    if not shelf.rates.link_bytes_per_s:
+        return None
+    experts = _experts(model)
+    mine = tokens / collective.token_shares
+
+    def columns(tokens: Column) -> Columns:
+        def whole(value: float) -> Column:
+            return np.full_like(tokens, float(value))
+
+        return {
+            "ep": whole(collective.ranks),
+            "nodes": whole(1),
+            "hidden": whole(experts.hidden_size),
+            "topk": whole(experts.num_experts_per_tok),
+            "experts": whole(experts.routed_among or experts.num_experts),
+            "tokens": np.maximum(tokens, 1.0),
+        }
+
+    found = []
+    for size in (16.0, 2048.0):
+        probe = columns(np.array([size]))
+        curve = shelf.best("moe_a2a", {"phase": phase}, probe)
+        if curve:
+            found.append((curve.seconds(columns(mine)), curve))
+    if not found:
+        return None
+    seconds = np.minimum.reduce([s for s, _ in found])
+    return seconds, found[0][1]
+
+
+def _across(
+    seconds: Column, collective: Collective, tokens: Column, nodes: int, group: GpuGroup
+) -> Column:
+    """What the network adds where ranks are on several nodes: latency, and what leaves a node."""
+    if nodes == 1:
+        return seconds
+    leaving = collective.sent_bytes_per_token * tokens * (nodes - 1) / nodes
+    hops = NETWORK_LATENCY_US * US * np.ceil(np.log2(nodes))
+    result: Column = seconds + hops + leaving / (_network_rate(group) * NETWORK_FRAC)
+    return result
