@@ -1,45 +1,61 @@
-"""100,000 (batch, context) points of DeepSeek-V3: memory and step cost in one call.
+"""How long it takes to time a step at 100,000 points of one deployment.
 
-Target: at most 0.2 s on one core. Beside it, the same points one by one (a sample of them), which
-is what a vectorised call is to be compared with.
+``python benchmarks/sweep.py``: batch x context x chunk of DeepSeek-R1 over eight GPUs, and of a
+dense model beside it, on one core; medians of several runs, and points a second.
 """
 
 import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"
+
 import statistics
 import time
-from collections.abc import Callable
-
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from llmplan.analyze.sweep import decode_sweep
+from llmplan.analyze.traffic import worker_group
+from llmplan.hardware.catalogue import load_device
 from llmplan.model.catalogue import load_model
+from llmplan.ops.base import Step
+from llmplan.parallel.layout import Layout
+from llmplan.perf.step import StepModel
 
-POINTS, SAMPLE, REPEATS = 100_000, 200, 7
+RUNS = 7
+DEPLOYMENTS = (
+    ("llama-3.1-70b", Layout(tp=8), "h100-sxm", "vllm"),
+    ("deepseek-r1", Layout(tp=8), "h200-sxm", "sglang"),
+    ("gpt-oss-120b", Layout(tp=1, dp=8, ep=True), "b200", "trtllm"),
+)
+
+
+def points() -> Step:
+    """50 batches, 50 contexts and 40 chunks of a prompt beside them."""
+    batch, context, chunk = np.meshgrid(
+        np.arange(1, 51) * 5.0, np.arange(1, 51) * 640.0, np.arange(40) * 200.0, indexing="ij"
+    )
+    requests = np.stack([batch.ravel(), (chunk > 0).ravel().astype(float)], axis=-1)
+    new = np.stack([np.ones(batch.size), np.maximum(chunk, 1).ravel()], axis=-1)
+    held = np.stack([context.ravel(), np.zeros(batch.size)], axis=-1)
+    return Step(requests, new, held)
 
 
 def main() -> None:
-    """Time both ways and print medians and their ratio."""
-    model = load_model("deepseek-v3")
-    generator = np.random.default_rng(0)
-    batch = generator.integers(1, 512, POINTS)
-    context = generator.integers(1, 131_072, POINTS)
-
-    sample = list(zip(batch[:SAMPLE], context[:SAMPLE], strict=True))
-    whole = [seconds(lambda: decode_sweep(model, batch, context)) for _ in range(REPEATS)]
-    one = [seconds(lambda: [decode_sweep(model, b, c) for b, c in sample]) for _ in range(3)]
-    vectorised = statistics.median(whole)
-    singly = statistics.median(one) / SAMPLE * POINTS
-    print(f"{POINTS:,} points of deepseek-v3, decode: {vectorised:.3f} s (median of {REPEATS})")
-    print(f"the same one by one: {singly:.1f} s, {singly / vectorised:.0f} times as long")
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    """Print medians."""
+    for name, layout, device, engine in DEPLOYMENTS:
+        model = load_model(name).served(mtp=False, vision=False)
+        group = worker_group(load_device(device), layout)
+        priced = StepModel(model, layout, group, engine)
+        priced.seconds(Step.decode(1, 1))
+        taken = []
+        for _ in range(RUNS):
+            step = points()
+            begin = time.perf_counter()
+            priced.seconds(step)
+            taken.append(time.perf_counter() - begin)
+        middle = statistics.median(taken)
+        print(f"{name:16} {str(layout):14} {device:10} {points().tokens.size:,} points"
+              f"  {middle:.3f} s  (least {min(taken):.3f})")  # fmt: skip
 
 
 if __name__ == "__main__":

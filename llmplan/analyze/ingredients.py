@@ -94,11 +94,9 @@ def ingredients(model: StepModel, work: Work) -> Ingredients:
     groups, stages = model.layout.dp, model.layout.pp
     most = max(work.requests / groups, 1.0)
     batch = np.geomspace(1.0, max(most, 1.0 + 1e-6), GRID)
-    held = work.prompt_tokens + work.cached_tokens + work.output_tokens / 2
-    in_flight = np.maximum(batch / stages, 1.0)
-    decode, decode_bound = _seconds(model, Step.of(in_flight, work.new_tokens, held))
+    decode, decode_bound = _seconds(model, decode_steps(work, batch, stages))
     counted = _layers(model)
-    prompt, prompt_bound = _seconds(model, _chunks(work, 1.0))
+    prompt, prompt_bound = _seconds(model, prompt_steps(work, 1.0))
     rows = {name: np.array([float(count)]) for name, count in counted.items()}
     return Ingredients(
         batch=(batch * groups)[None, :],
@@ -125,7 +123,16 @@ def _seconds(model: StepModel, step: Step) -> tuple[Array, Array]:
     return total, bound
 
 
-def _chunks(work: Work, requests: float, decoding: float = 0.0) -> Step:
+def decode_steps(work: Work, requests: Array, stages: int) -> Step:
+    """Decode steps of a data-parallel group with so many requests, one row each.
+
+    They are spread over the stages, and each holds half of its output on average.
+    """
+    held = work.prompt_tokens + work.cached_tokens + work.output_tokens / 2
+    return Step.of(np.maximum(requests / stages, 1.0), work.new_tokens, held)
+
+
+def prompt_steps(work: Work, requests: float, decoding: float = 0.0) -> Step:
     """The steps of a prompt, one row each, beside so many requests that decode."""
     count = divide_up(round(work.prompt_tokens), max(round(work.step_tokens), 1)) or 1
     size = work.prompt_tokens / count
@@ -142,8 +149,8 @@ def _chunks(work: Work, requests: float, decoding: float = 0.0) -> Step:
 def _mixed(model: StepModel, work: Work, most: float) -> float:
     """What a prompt adds to steps in which most requests decode; stages work at once."""
     decoding = max(BUSY_FRAC * most / model.layout.pp, 1.0)
-    mixed = _chunks(work, 1.0, decoding)
-    alone = _chunks(work, 0.0, decoding)
+    mixed = prompt_steps(work, 1.0, decoding)
+    alone = prompt_steps(work, 0.0, decoding)
     with_prompt, _ = _seconds(model, mixed)
     without, _ = _seconds(model, alone)
     return float((with_prompt - without).sum()) / model.layout.pp
@@ -152,7 +159,7 @@ def _mixed(model: StepModel, work: Work, most: float) -> float:
 def _burst(model: StepModel, work: Work) -> float:
     """A prompt's share of steps as full as the engine lets them be."""
     together = max(1.0, work.step_tokens / work.prompt_tokens)
-    seconds, _ = _seconds(model, _chunks(work, together))
+    seconds, _ = _seconds(model, prompt_steps(work, together))
     return float(seconds.sum()) / together / model.layout.pp
 
 

@@ -170,10 +170,17 @@ class Profile:
 
         Raises:
             KeyError: The profile has no such term: a mistake in a profile.
+            InputError: The version is older than the first one that the term is known for.
         """
         known = self._looked_up.get((name, where))
         if known is None:
             holding = [value for value in self.terms[name] if value.holds(self.version, where)]
+            if not holding:
+                oldest = min((value.since for value in self.terms[name]), key=_as_version)
+                raise InputError(
+                    f"{self.title} {self.version_said} is older than what is known of it: name "
+                    f"{self.engine.value}@{oldest} or a later version."
+                )
             known = max(holding, key=lambda value: value.specificity)
             self._looked_up[name, where] = known
         return known
@@ -185,6 +192,10 @@ class Profile:
     def is_since(self, version: str) -> bool:
         """Whether the version answered for is this one or newer."""
         return self.version >= (read_version(version) or ())
+
+
+def _as_version(text: str) -> Version:
+    return read_version(text) or ()
 
 
 def profile_of(asked: str) -> Profile:
@@ -221,6 +232,13 @@ def profile_of(asked: str) -> Profile:
         )
     remarks = _range_remarks(file, version)
     return Profile(engine, file.title, version, said, remarks, terms, errors)
+
+
+def is_older_than_day(profile: Profile, day: str) -> bool:
+    """Whether its version came before every release since a day, as in ``2025-04``."""
+    releases = _files(profile.engine)[0].releases
+    since = [read_version(version) or () for version, out in releases.items() if out >= day]
+    return bool(profile.version and since) and profile.version < min(since)
 
 
 def _range_remarks(file: EngineFile, version: Version) -> tuple[str, ...]:

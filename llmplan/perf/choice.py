@@ -14,7 +14,7 @@ from llmplan.hardware.device import Device
 from llmplan.perf.family import relatives
 from llmplan.perf.kernels import Column, Columns, Labels, Operator, Parameters
 from llmplan.perf.profile import Fitted, kernels_of
-from llmplan.perf.rates import UNITS, Rates, is_16_bit, rates_of
+from llmplan.perf.rates import BITS, UNITS, Rates, is_16_bit, rates_of
 from llmplan.perf.registry import OPERATORS
 from llmplan.units import Provenance
 
@@ -22,6 +22,7 @@ EAGER_US: Final = 10.0
 """Launch by the host beyond which a table says little of what a graph of the kernel takes."""
 GRAPH_LAUNCHED: Final = {"host_us": 0.0}
 FORMATS: Final = ("dtype", "kv_dtype")
+NEAR_BITS: Final = 0.1
 TRTLLM_TIMED: Final = "torch_flow"
 
 
@@ -148,12 +149,21 @@ class KernelShelf:
         if any(labels.get(n, "") != v for n, v in wanted.items() if n not in FORMATS):
             return None
         formats = [(labels.get(n, ""), wanted[n]) for n in FORMATS if n in wanted]
-        if any(UNITS.get(mine, mine) != UNITS.get(its, its) for mine, its in formats):
+        if not all(_alike(mine, its) for mine, its in formats):
             return None
         is_other_format = any(mine != its for mine, its in formats)
         is_other_engine = f"/{self.engine}/" not in labels["src"]
         is_eager = kernel.parameters.get("host_us", 0.0) > EAGER_US and "backend" not in labels
         return 4 * is_other_format + 2 * is_eager + is_other_engine
+
+
+def _alike(mine: str, its: str) -> bool:
+    """Whether two formats of a table take the same arithmetic and about as many bytes."""
+    if mine == its:
+        return True
+    if UNITS.get(mine) != UNITS.get(its, its) or mine not in BITS or its not in BITS:
+        return False
+    return abs(BITS[mine] / BITS[its] - 1) <= NEAR_BITS
 
 
 def _fused_floor_us(kernel: Fitted, source: Device) -> float | None:

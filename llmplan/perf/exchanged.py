@@ -48,7 +48,7 @@ def exchange_part(
     nodes = _nodes(placed, group)
     sent = collective.sent_bytes_per_token * tokens * _kept(collective, model)
     link = shelf.rates.link_bytes_per_s or PCIE_BYTES_PER_S
-    wire = sent / link if nodes == 1 else sent / _network_rate(group)
+    wire = sent / link if nodes == 1 else sent / network_rate(group)
     seconds, curve, reason = _seconds(placed, model, tokens, group, shelf)
     seconds = np.where(tokens > 0, seconds, 0.0)
     none = np.zeros_like(sent)
@@ -103,7 +103,7 @@ def _domain(group: GpuGroup) -> int:
     return max(group.per_node, link.domain_size if link else 1)
 
 
-def _network_rate(group: GpuGroup) -> float:
+def network_rate(group: GpuGroup) -> float:
     """Bytes a second that a GPU sends to another node.
 
     Devices whose network is not published are taken to have 400 Gbit/s each.
@@ -119,7 +119,7 @@ def _seconds(
     if collective.kind is CollectiveKind.SEND:
         rate = (shelf.rates.link_bytes_per_s or PCIE_BYTES_PER_S) * LINK_FRAC
         if nodes > 1:
-            rate = _network_rate(group) * NETWORK_FRAC
+            rate = network_rate(group) * NETWORK_FRAC
         sent = collective.sent_bytes_per_token * tokens
         return SEND_US * US + sent / rate, None, "latency and rate of the link"
     if placed.exchange.team is Team.EXPERT:
@@ -222,5 +222,5 @@ def _across(
         return seconds
     leaving = collective.sent_bytes_per_token * tokens * (nodes - 1) / nodes
     hops = NETWORK_LATENCY_US * US * np.ceil(np.log2(nodes))
-    result: Column = seconds + hops + leaving / (_network_rate(group) * NETWORK_FRAC)
+    result: Column = seconds + hops + leaving / (network_rate(group) * NETWORK_FRAC)
     return result

@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 from llmplan.ops.base import Operator, changed
+from llmplan.ops.embedding import Embedding, TiedHead
 from llmplan.ops.linear import GroupedLinear, Linear, Split
+from llmplan.ops.moe import Experts, Router
 from llmplan.ops.norm import Elementwise, Norm
 from llmplan.ops.precision import Role
+
+CONTEXT_FREE: Final = (Linear, Experts, Router, Embedding, TiedHead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,11 @@ class Launch:
     def is_vector(self) -> bool:
         """Whether it does vector work only."""
         return all(isinstance(operator, Norm | Elementwise) for operator in self.operators)
+
+    @property
+    def looks_at_context(self) -> bool:
+        """Whether its time depends on more than how many tokens and requests there are."""
+        return not self.is_vector and not isinstance(self.operators[0], CONTEXT_FREE)
 
     @property
     def name(self) -> str:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmplan.hardware.device import GpuGroup
 from llmplan.model.compiled import Model
 from llmplan.ops.base import Step
-from llmplan.parallel.collectives import PlacedCollective, collectives
+from llmplan.parallel.collectives import Phase, PlacedCollective, collectives
 from llmplan.parallel.layout import Layout
 from llmplan.parallel.rank import Rank, stage_ranks
 from llmplan.perf.choice import KernelShelf
@@ -71,9 +72,39 @@ class StepModel:
         return (*timed, *exchanged)
 
     def seconds(self, step: Step, stage: int = 0) -> Column:
-        """Kernels and collectives of a stage one after the other, shape [rows]."""
-        rows = np.zeros(np.shape(step.tokens))
-        return sum((part.count * part.seconds for part in self.parts(step, stage)), start=rows)
+        """Kernels and collectives of a stage one after the other, shape [rows].
+
+        What does not look at the context is timed once for each number of tokens: in a sweep over
+        batch, context and chunk most points share theirs.
+        """
+        few, where = _distinct(step)
+        total = np.zeros(np.shape(step.tokens))
+        shared = np.zeros(np.shape(few.tokens))
+        for launch, count in self.kernels[stage]:
+            if launch.looks_at_context:
+                total = total + count * part_of(launch, step, self.shelf).seconds
+            else:
+                shared = shared + count * part_of(launch, few, self.shelf).seconds
+        for placed in self.exchanges:
+            if placed.stage != stage:
+                continue
+            is_same = placed.exchange.phase is Phase.EVERY
+            at = few if is_same else step
+            part = exchange_part(placed, self.model, at, self.group, self.shelf)
+            if is_same:
+                shared = shared + part.count * part.seconds
+            else:
+                total = total + part.count * part.seconds
+        result: Column = total + shared[where]
+        return result
+
+
+def _distinct(step: Step) -> tuple[Step, NDArray[np.int64]]:
+    """A step with each pair of tokens and requests once, and where each row finds its own."""
+    tokens, sequences = np.broadcast_arrays(step.tokens, step.sequences)
+    pairs, where = np.unique((tokens + 1j * sequences).ravel(), return_inverse=True)
+    requests = np.maximum(pairs.imag, np.finfo(np.float64).tiny)
+    return Step.of(requests, pairs.real / requests, 0), where.reshape(tokens.shape)
 
 
 def _kernels(rank: Rank) -> tuple[tuple[Launch, int], ...]:
