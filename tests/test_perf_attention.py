@@ -9,7 +9,7 @@ import pytest
 from llmplan.errors import InputError
 from llmplan.hardware.catalogue import load_device
 from llmplan.perf.kernels import Column, Columns, Labels, Operator
-from llmplan.perf.operators.attention_curves import causal_scores
+from llmplan.perf.operators.attention_curves import TILE, causal_scores
 from llmplan.perf.operators.context_attention import CONTEXT_ATTENTION
 from llmplan.perf.operators.generation_attention import GENERATION_ATTENTION
 from llmplan.perf.operators.mla import MLA, latent_attention
@@ -82,7 +82,7 @@ def test_more_work_is_never_faster(operator: Operator, labels: Labels, grown: st
     shapes = columns(operator)
     for device in DEVICES:
         for seed in range(20):
-            parameters = drawn(operator, labels, seed) | {"width_power": 0.0}
+            parameters = drawn(operator, labels, seed) | {"wide_power": 0.0}
             before = operator.seconds(parameters, shapes, labels, device)
             for factor in (1.1, 2.0, 7.0):
                 more = columns(operator, **{grown: np.ceil(shapes[grown] * factor)})
@@ -128,7 +128,8 @@ def test_a_window_caps_work_and_one_beyond_the_context_is_none(operator: Operato
 def test_decode_with_a_window_does_not_grow_with_the_context() -> None:
     labels = {**PLAIN, "kernel": "fa3"}
     window = np.full(6, 128.0)
-    short = columns(GENERATION_ATTENTION, window=window, kv_len=np.full(6, 128.0))
+    whole_tiles = np.full(6, 128 + TILE)
+    short = columns(GENERATION_ATTENTION, window=window, kv_len=whole_tiles)
     long = columns(GENERATION_ATTENTION, window=window, kv_len=np.full(6, 1e5))
     a, b = (timed(GENERATION_ATTENTION, labels, shape) for shape in (short, long))
     assert a == pytest.approx(b)

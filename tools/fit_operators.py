@@ -153,6 +153,7 @@ def write(slug: str, kernels: list[dict[str, object]], operators: set[str]) -> N
     path = TARGET / f"{slug}.yaml"
     old = yaml.safe_load(path.read_text())["kernels"] if path.is_file() else []
     kept = [k for k in old if k["operator"] not in operators] + kernels
+    kept.sort(key=lambda kernel: str(kernel["operator"]))
     names = {str(kernel["labels"]["src"]).partition("/")[0] for kernel in kept}
     document = {
         "device": slug,

@@ -27,6 +27,8 @@ CACHE_BYTES_PER_SM_S: Final = 35e9
 """What a multiprocessor reads from the cache, as kernels do on devices with slow memory."""
 SPLIT_KEYS: Final = 256.0
 """Keys at which half of the cost of joining split tasks is paid."""
+WHOLE: Final = 1e-6
+"""So that rounding makes no further wave."""
 
 
 def bound_s(flops: Column, flops_per_s: float, moved: Column, device: Rates) -> Column:
@@ -185,16 +187,24 @@ task walks its keys with the device to itself."""
 
 
 def decode_s(p: Parameters, work: Decode, device: Rates) -> Column:
-    """Reading the cache beside the arithmetic, and no faster than one task walks its keys."""
+    """Reading the cache beside the arithmetic, and no faster than the longest walk over keys.
+
+    With ``parts_per_sm``, tasks are split until every multiprocessor has so many parts, and the one
+    with most parts walks longest.
+    """
     sms = device.sms or UNKNOWN_SMS
     share = _cached_share(work.entry_bytes, device)
     moved = work.entry_bytes * work.rereads * work.slowdown * share + work.other_bytes
-    parts = np.maximum(work.splits * work.keys / 2 ** p["log2_split_keys"], 1)
+    wanted, is_filling = work.keys / 2 ** p["log2_split_keys"], "parts_per_sm" in p
+    if is_filling:
+        wanted = np.minimum(wanted, p["parts_per_sm"] * sms / work.tasks)
+    parts = np.maximum(work.splits * wanted, 1)
+    waves = np.ceil(work.tasks * parts / sms - WHOLE) if is_filling else np.ones_like(parts)
     body = smooth_max(
         SHARPNESS,
         work.compute_s / np.minimum(work.tasks * parts / sms, 1),
         moved / (device.bytes_per_s * p["memory_frac"]),
-        work.task_bytes * work.slowdown / parts / (p["lone_gb_per_s"] * 1e9),
+        waves * work.task_bytes * work.slowdown / parts / (p["lone_gb_per_s"] * 1e9),
     )
     joining = p["split_us"] * (work.splits * saturating(work.keys, SPLIT_KEYS) + work.idle)
     fixed = (p["floor_us"] + joining) * US

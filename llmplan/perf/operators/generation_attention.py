@@ -13,11 +13,22 @@ from llmplan.perf.kernels import (
     Parameters,
     saturating,
 )
-from llmplan.perf.operators.attention_curves import DECODE, Decode, bound_s, decode_s, seen_keys
+from llmplan.perf.operators.attention_curves import (
+    DECODE,
+    TILE,
+    Decode,
+    bound_s,
+    decode_s,
+    seen_keys,
+)
 from llmplan.perf.rates import BITS, Rates
 
 FULL_WIDTH: Final = 128.0
 """Head width that rows and tiles are made for."""
+WHOLE_TILES: Final = ("fa3", "vllm_flash_attn_fa3")
+"""FlashAttention 3 reads the tile in which a window begins as a whole."""
+NARROW_POWER: Final = 0.1
+"""How fast heads lose that are narrower than tiles: little, in all kernels."""
 ROWS: Final = 16.0
 """Rows of the smallest matrix tile: so many query heads of a group cost as much as one."""
 LARGEST_GROUP: Final = 32.0
@@ -60,11 +71,16 @@ def bound_seconds(columns: Columns, labels: Labels, device: Rates) -> Column:
 
 
 def parameters(labels: Labels) -> tuple[Parameter, ...]:
-    """Those of all decode, the arithmetic, and how fast heads lose that are narrow or wide."""
-    own = Parameter("width_power", 0.1, 0.0, 1.0)
+    """Those of all decode, the arithmetic, and how fast heads lose that are wide.
+
+    FlashAttention 2 treats all widths alike, but its parts are not one for each multiprocessor.
+    """
+    found = (*DECODE, Parameter("compute_frac", 0.3, 0.002, 1.0))
     if _on_vector_units(labels):
-        own = Parameter("vector_frac", 0.08, 0.005, 1.0)
-    return (*DECODE, Parameter("compute_frac", 0.3, 0.002, 1.0), own)
+        return (*found, Parameter("vector_frac", 0.08, 0.005, 1.0))
+    if labels["kernel"] in ("flash_attention", *FLASH_ATTENTION_2):
+        return (*found, Parameter("parts_per_sm", 1.0, 0.25, 8.0))
+    return (*found, Parameter("wide_power", 0.1, 0.0, 1.0))
 
 
 def _compute_s(p: Parameters, columns: Columns, labels: Labels, device: Rates) -> Column:
@@ -80,12 +96,21 @@ def _compute_s(p: Parameters, columns: Columns, labels: Labels, device: Rates) -
     return result
 
 
+def _as_read(columns: Columns, labels: Labels) -> Columns:
+    """Columns with windows as long as a kernel reads them."""
+    if labels["kernel"] not in WHOLE_TILES:
+        return columns
+    window = columns["window"]
+    return {**columns, "window": np.where(window > 0, window + TILE, 0.0)}
+
+
 def seconds(p: Parameters, columns: Columns, labels: Labels, device: Rates) -> Column:
     """The decode curve.
 
     FlashAttention 2 serves the query heads of a group together, and splits along the keys, only
     where there is a group and no window; else every query head reads the keys by itself.
     """
+    columns = _as_read(columns, labels)
     group = columns["heads"] / columns["kv_heads"]
     entries, others = _bytes(columns, labels)
     alone = np.zeros_like(group, dtype=bool)
@@ -95,8 +120,11 @@ def seconds(p: Parameters, columns: Columns, labels: Labels, device: Rates) -> C
     if _on_vector_units(labels):
         unseen = 1 - seen_keys(columns["kv_len"], columns["window"]) / columns["kv_len"]
         idle = IDLE * unseen * saturating(columns["batch"] * columns["kv_heads"], IDLE_TASKS)
-    width = columns["head_dim"]
-    unlike = np.maximum(width, FULL_WIDTH) / np.minimum(width, FULL_WIDTH)
+    width = columns["head_dim"] / FULL_WIDTH
+    slowdown = np.ones_like(width)
+    if "wide_power" in p:
+        narrow = np.maximum(1 / width, 1) ** NARROW_POWER
+        slowdown = narrow * np.maximum(width, 1) ** p["wide_power"]
     reads = np.where(alone, group, 1)
     work = Decode(
         tasks=columns["batch"] * columns["kv_heads"] * reads,
@@ -108,7 +136,7 @@ def seconds(p: Parameters, columns: Columns, labels: Labels, device: Rates) -> C
         rereads=reads,
         other_bytes=others,
         compute_s=_compute_s(p, columns, labels, device),
-        slowdown=unlike ** p.get("width_power", 0.0),
+        slowdown=slowdown,
     )
     return decode_s(p, work, device)
 

@@ -25,6 +25,7 @@ BYTES: Final = 2.0
 """Of one element."""
 RESIDENCY: Final = 3.0
 """How sharply a working set leaves the last-level cache."""
+ACTIVATION: Final = "mlp_act"
 PROJECTIONS: Final = ("attn_pre_proj", "attn_post_proj", "mlp_up_proj", "mlp_down_proj")
 
 
@@ -82,6 +83,7 @@ def parameters(labels: Labels) -> tuple[Parameter, ...]:
     """Launch floor, peak share of memory, gain from the cache; of projections also arithmetic.
 
     Of the others the time of one element: a token is worked on by one block, however few there are.
+    An activation without a gate is worked on as a whole instead, at its own share of memory.
     """
     shared = (
         Parameter("floor_us", 3.0, 0.1, 100.0),
@@ -89,6 +91,9 @@ def parameters(labels: Labels) -> tuple[Parameter, ...]:
         Parameter("cache_gain", 1.5, 1.0, 8.0),
         Parameter("sharpness", 2.0, 1.0, 8.0),
     )
+    if labels["op"] == ACTIVATION:
+        own = Parameter("ungated_frac", 0.8, 0.02, 1.0)
+        return (*shared, Parameter("element_ns", 0.1, 0.0, 10.0), own)
     if labels["op"] not in PROJECTIONS:
         return (*shared, Parameter("element_ns", 0.1, 0.0, 10.0))
     return (
@@ -104,7 +109,11 @@ def seconds(p: Parameters, columns: Columns, labels: Labels, device: Rates) -> C
     flops, moved, width = work(columns, labels)
     resident = 1 / (1 + (moved / max(device.l2_bytes, 1.0)) ** RESIDENCY)
     bytes_per_s = device.bytes_per_s * (1 + (p["cache_gain"] - 1) * resident)
-    memory = moved / (bytes_per_s * p["memory_frac"])
+    share = np.full_like(moved, p["memory_frac"])
+    if labels["op"] == ACTIVATION:
+        gated = columns["gated"] > 0
+        share, width = np.where(gated, share, p["ungated_frac"]), np.where(gated, width, 0.0)
+    memory = moved / (bytes_per_s * share)
     floor = np.full_like(moved, p["floor_us"] * US)
     if labels["op"] not in PROJECTIONS:
         return smooth_max(p["sharpness"], floor + width * p["element_ns"] * NS, memory)
