@@ -20,6 +20,7 @@ _SIZE_UNITS: Final = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 _COUNT_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20}
+_TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
 
 
@@ -52,6 +53,21 @@ def parse_bytes(text: str) -> int:
             "80GiB (80 x 2^30 bytes) or 80GB (80 x 10^9 bytes)."
         )
     return _whole(match[1], _SIZE_UNITS[match[2].lower()])
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds from ``12ms``, ``2s``, ``850us``, ``5min`` or ``1h``; a bare number is refused.
+
+    Raises:
+        InputError: No unit, an unknown one, or not a positive number.
+    """
+    match = re.fullmatch(_NUMBER + r"\s*([a-zA-Z]+)", text.strip())
+    unit = _TIME_UNITS.get(match[2].lower()) if match else None
+    if not match or unit is None or not float(match[1]):
+        raise InputError(
+            f"'{printable(text)}' is no time. Write a positive number with its unit: 12ms, 2s."
+        )
+    return float(match[1]) * unit
 
 
 def parse_tokens(text: str) -> int:

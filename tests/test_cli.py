@@ -367,16 +367,22 @@ RESULTS = [
     ("params", SMALL, "--explain"),
     ("flops", "deepseek-v3", "--explain"),
     ("flops", "flux.1-dev", "--explain"),
+    ("flops", SMALL, "--gpus", "h100", "--step-time", "12ms"),
     ("memory", "qwen3-next-80b-a3b", "--explain"),
     ("memory", "qwen3-next-80b-a3b", "--gpus", "2xH200", "--explain"),
     ("fit", "--gpus", "8xH100"),
     ("fit", "llama-3.1-405b", "--gpus", "8xH100"),
     ("place", "mixtral-8x7b", "--gpus", "2n4xH100", "--ep", "4", "--zipf", "1", "--pp", "2"),
+    ("estimate", SMALL, "--gpus", "h100", "--concurrency", "1,8", "--ttft", "9s", "--explain"),
+    ("estimate", SMALL, "--gpus", "h100", "--rate", "1000"),
+    ("estimate", "llama-3.1-405b", "--gpus", "h100"),
     ("import", CONFIG),
     ("verify", SMALL, "--against", CONFIG),
     ("validate", "params", "--data", WRONG),
     ("reconcile", str(FILES / "start.log")),
     ("reconcile", "--list"),
+    ("explain",),
+    ("explain", "weights_bytes"),
 ]
 
 

@@ -25,6 +25,7 @@ from serving_fit import (
     Table,
     decode_ratio,
     effects,
+    first_ratio,
     fitted_constants,
     kept_back,
     predicted,
@@ -246,15 +247,15 @@ def main() -> None:
     report(table, plain, "constants")
     report(table, with_leftovers(table, constants, everything), "all")
     folds = np.random.default_rng(0).integers(0, FOLDS, len(table.classes))
-    apart = kept_back(table, folds, constants)
+    apart = kept_back(table, folds, constants, refit=False)
     report(table, apart, "kept back")
     if not options.write:
         return
     _, numbers = np.unique(table.models, return_inverse=True)
-    unknown = kept_back(table, numbers)
+    unknown = kept_back(table, numbers, constants, refit=True)
     report(table, unknown, "model out")
     _, decode = effects(table, decode_ratio(table, plain), everything)
-    _, first = effects(table, np.log(table.ttft / plain.ttft), everything)
+    _, first = effects(table, first_ratio(table, plain), everything)
     written = {
         "source": SOURCE,
         "date": dt.date.today(),  # noqa: DTZ011 (the day of the fit, wherever it runs)

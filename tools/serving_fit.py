@@ -174,27 +174,49 @@ def decode_ratio(table: Table, found: Predicted) -> Array:
     return np.where(np.isfinite(table.tpot), np.log(table.tpot / found.tpot), by_rate)
 
 
-def fitted_constants(table: Table, wanted: NDArray[np.bool_]) -> Array:
-    """Constants of every engine by robust least squares of relative errors, held by priors."""
-    mean, deviation, least = start(table)
+def first_ratio(table: Table, found: Predicted) -> Array:
+    """Log of measured over predicted time to the first token; none where a queue has no end."""
+    with np.errstate(divide="ignore"):
+        return np.log(table.ttft / found.ttft)
+
+
+def fitted_constants(table: Table, wanted: NDArray[np.bool_], known: Array | None = None) -> Array:
+    """Constants of every engine by robust least squares of relative errors, held by priors.
+
+    ``known`` are those of all rows: engines that lose none keep them.
+    """
+    constants = start(table)[0] if known is None else known.copy()
+    keys = [(c.engine, c.generation) for c in table.classes]
+    for index, engine in enumerate(table.engines):
+        of_engine = np.array([key == engine for key in keys])
+        rows = wanted & of_engine
+        if rows.any() and (known is None or not wanted[of_engine].all()):
+            constants[index] = _of_engine(table, index, rows)
+    return constants
+
+
+def _of_engine(table: Table, index: int, rows: NDArray[np.bool_]) -> Array:
+    """Constants of one engine from its rows; those of others do not touch them."""
+    mean, deviation, least = (each[index] for each in start(table))
+    constants, _, _ = start(table)
 
     def errors(z: Array) -> Array:
-        found = predicted(table, mean + z.reshape(mean.shape) * deviation, wanted)
-        first = FIRST_TOKEN_WEIGHT * np.log(table.ttft / found.ttft)
-        residuals = np.concatenate([decode_ratio(table, found), first])
+        constants[index] = mean + z * deviation
+        found = predicted(table, constants, rows)
+        first = FIRST_TOKEN_WEIGHT * first_ratio(table, found)
+        residuals = np.concatenate([decode_ratio(table, found)[rows], first[rows]])
         return np.concatenate([residuals[np.isfinite(residuals)], PRIOR_WEIGHT * z])
 
-    low = np.minimum((least - mean) / deviation, -1e-6).ravel()
     solution = least_squares(
         errors,
-        np.zeros(mean.size),
-        bounds=(low, np.inf),
+        np.zeros(len(mean)),
+        bounds=(np.minimum((least - mean) / deviation, -1e-6), np.inf),
         loss="soft_l1",
         f_scale=ROBUST,
         diff_step=2e-3,
         max_nfev=60,
     )
-    return mean + solution.x.reshape(mean.shape) * deviation
+    return mean + solution.x * deviation
 
 
 @dataclass(frozen=True)
@@ -245,16 +267,18 @@ def with_leftovers(table: Table, constants: Array, wanted: NDArray[np.bool_]) ->
     everything = np.ones(len(table.classes), bool)
     plain = predicted(table, constants, wanted)
     decode, _ = effects(table, decode_ratio(table, plain), wanted)
-    first, _ = effects(table, np.log(table.ttft / plain.ttft), wanted)
+    first, _ = effects(table, first_ratio(table, plain), wanted)
     return predicted(table, constants, everything, np.exp(decode), np.exp(first))
 
 
-def kept_back(table: Table, folds: NDArray[np.int64], constants: Array | None = None) -> Predicted:
-    """Every row predicted without the rows of its fold; constants fitted anew unless given."""
+def kept_back(
+    table: Table, folds: NDArray[np.int64], constants: Array, *, refit: bool
+) -> Predicted:
+    """Every row predicted without the rows of its fold; with ``refit`` constants are, too."""
     out = Predicted(*(np.full(len(table.classes), np.nan) for _ in range(3)))
     for fold in np.unique(folds):
         wanted = folds != fold
-        taken = fitted_constants(table, wanted) if constants is None else constants
+        taken = fitted_constants(table, wanted, constants) if refit else constants
         found = with_leftovers(table, taken, wanted)
         for name in ("tpot", "ttft", "throughput"):
             getattr(out, name)[~wanted] = getattr(found, name)[~wanted]

@@ -77,14 +77,19 @@ def table_files(asked: Asked) -> Iterator[TableFile]:
     if asked.operator is not None and asked.operator not in TABLES:
         known = f"Tables: {', '.join(TABLES)}."
         raise UnknownNameError("operator table", asked.operator, TABLES, known)
-    for path in _paths(asked.paths):
+    for path in csv_files(asked.paths):
         header, ids = _read(path)
         name = asked.operator or _operator_of(path, header)
         device = parse_gpus(asked.gpu).device if asked.gpu else _device_of(path, name)
         yield TableFile(path, name, device, ids)
 
 
-def _paths(paths: tuple[Path, ...]) -> Iterator[Path]:
+def csv_files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    """Files, and of folders all CSV files.
+
+    Raises:
+        InputError: A folder without any.
+    """
     for path in paths:
         if not path.is_dir():
             yield path

@@ -35,6 +35,7 @@ SCENARIOS: Final = {
 }
 """Of the table's words."""
 RESERVING: Final = (EngineName.TRTLLM.value,)
+BELIEVED_FRAC: Final = 1 / 8
 NARROW: Final = state_format_named("fp8")
 USUAL_LENGTH: Final = 16384
 """Longest request that servers of short requests are started for."""
@@ -68,7 +69,8 @@ class Memories:
         TensorRT-LLM reserves the whole of it. Where a row does not state the format of the cache,
         a start with 8-bit weights is as likely to have chosen an 8-bit cache, which holds more: the
         larger number does not invent a queue that was not there. Where the engine chooses how many
-        run at once, its own limit holds too.
+        run at once, its own limit holds too. A row that kept many times more in flight than memory
+        is reckoned to hold says that the reckoning is off, not that it queued.
         """
         reserved = row.osl if row.engine in RESERVING else row.osl / 2
         length = ceil(row.isl + reserved)
@@ -80,6 +82,8 @@ class Memories:
         if found is None:
             return None
         held = max(found.worst.requests(length), 1) * row.layout.dp
+        if row.concurrency and held < BELIEVED_FRAC * row.concurrency / row.replicas:
+            return None
         most = found.worst.plan.settings.max_num_seqs
         return held if row.concurrency is not None or not most else min(held, most * row.layout.dp)
 

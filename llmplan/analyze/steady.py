@@ -159,7 +159,8 @@ def _steady(
     others = decoding / found.groups * np.maximum(1 - 1 / running, 0)
     added = c.tpot_times * c.prompt_times * found.mixed_s * others
     between = (step + added / steps) / demand.accepted
-    life = ttft + np.maximum(demand.output_tokens - 1, 0) * between
+    # a single token without a first one yet, where the fixed point begins, has no life
+    life = np.maximum(ttft + np.maximum(demand.output_tokens - 1, 0) * between, US)
     return Steady(
         ttft_s=ttft,
         tpot_s=between,

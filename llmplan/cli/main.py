@@ -13,6 +13,8 @@ import typer
 
 from llmplan import __version__
 from llmplan.cli import (
+    estimate,
+    explain,
     fit,
     flops,
     hardware,
@@ -87,10 +89,12 @@ app.command("flops")(flops.flops)
 app.command("memory")(memory.memory)
 app.command("fit")(fit.fit)
 app.command("place")(place.place)
+app.command("estimate")(estimate.estimate)
 app.command("import")(importing.import_config)
 app.command("verify")(importing.verify)
 app.command("validate")(validate.validate)
 app.command("reconcile")(reconcile.reconcile)
+app.command("explain")(explain.explain)
 app.command("schema")(schemas.schema)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from llmplan.cli import options
 from llmplan.cli.options import OutputFormat
-from llmplan.cli.output import Target, show
+from llmplan.cli.output import Target, progress, show
 from llmplan.errors import InputError
 
 
@@ -27,8 +27,8 @@ Data = Annotated[
         "--data",
         metavar="FILE",
         help="CSV with the columns of specs/published.csv, for memory of "
-        "hardware/measured/engine_memory.csv, for perf of the tables in hardware/measured/ops: "
-        "several, or a folder. [default: those files]",
+        "hardware/measured/engine_memory.csv, for perf of hardware/measured/serving.csv or of the "
+        "tables in hardware/measured/ops: several, or a folder. [default: those files]",
         show_default=False,
     ),
 ]
@@ -37,7 +37,7 @@ Gpu = Annotated[
     typer.Option(
         "--gpu",
         metavar="GPU",
-        help="Of perf: the GPU of all tables. [default: as each file's name begins]",
+        help="Of perf: the GPU of all operator tables. [default: as each file's name begins]",
         autocompletion=options.complete_device,
         show_default=False,
     ),
@@ -65,7 +65,7 @@ def validate(
     """Compare with published and measured figures.
 
     params: every count of every model; exit 1 where one differs. memory: what engines held in
-    measured starts. perf: how long measured kernels took.
+    measured starts. perf: how fast measured deployments answered, and how long kernels took.
     """
     from llmplan.results.validation import ValidateMemoryQuestion, ValidateParamsQuestion
     from llmplan.results.validation_perf import ValidatePerfQuestion
@@ -79,7 +79,9 @@ def validate(
         case What.MEMORY:
             answer = ValidateMemoryQuestion(data=next(iter(files), None)).ask()
         case What.PERF:
-            answer = ValidatePerfQuestion(data=tuple(files), gpu=gpu, op=op).ask()
+            question = ValidatePerfQuestion(data=tuple(files), gpu=gpu, op=op)
+            with progress("measured runs") as tick:
+                answer = question.ask(tick)
     show(answer, Target(format, output))
     if answer.is_no:
         raise typer.Exit(1)

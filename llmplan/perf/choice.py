@@ -77,9 +77,7 @@ class KernelShelf:
     device: Device
     engine: str
     skew: float = 0.0
-    _found: dict[tuple[str, tuple[tuple[str, str], ...]], Curve | None] = field(
-        default_factory=dict, compare=False
-    )
+    _found: dict[tuple[object, ...], Curve | None] = field(default_factory=dict, compare=False)
 
     @cached_property
     def rates(self) -> Rates:
@@ -108,7 +106,8 @@ class KernelShelf:
             wanted: Labels that must agree, besides formats, which may be others of the same unit.
             probe: Work to compare kernels by.
         """
-        key = (name, tuple(sorted(wanted.items())))
+        work = tuple((column, values.tobytes()) for column, values in sorted(probe.items()))
+        key = (name, tuple(sorted(wanted.items())), work)
         if key not in self._found:
             self._found[key] = self._search(name, wanted, probe)
         return self._found[key]

@@ -46,9 +46,13 @@ def exchange_part(
     if placed.exchange.phase is not Phase.EVERY:
         tokens = np.where(_is_decode(step) == (placed.exchange.phase is Phase.DECODE), tokens, 0.0)
     nodes = _nodes(placed, group)
-    sent = collective.sent_bytes_per_token * tokens * _kept(collective, model)
-    link = shelf.rates.link_bytes_per_s or PCIE_BYTES_PER_S
-    wire = sent / link if nodes == 1 else sent / network_rate(group)
+    if nodes == 1:
+        kept = _kept(collective, model, collective.ranks)
+        sent = collective.sent_bytes_per_token * tokens * kept
+        wire = sent / (shelf.rates.link_bytes_per_s or PCIE_BYTES_PER_S)
+    else:
+        sent = _leaving(collective, model, tokens, nodes)
+        wire = sent / network_rate(group)
     seconds, curve, reason = _seconds(placed, model, tokens, group, shelf)
     seconds = np.where(tokens > 0, seconds, 0.0)
     none = np.zeros_like(sent)
@@ -73,12 +77,12 @@ def _tokens(collective: Collective, step: Step) -> Column:
     return tokens
 
 
-def _kept(collective: Collective, model: Model) -> float:
-    """Part of a token's copies that is sent: one for each rank that has some of its experts."""
+def _kept(collective: Collective, model: Model, places: int) -> float:
+    """Part of a token's copies that is sent: one for each rank, or node, with its experts."""
     if collective.kind is not CollectiveKind.ALL_TO_ALL:
         return 1.0
-    copies, ranks = _experts(model).num_experts_per_tok, collective.ranks
-    reached: float = ranks * (1 - (1 - 1 / ranks) ** copies)
+    copies = _experts(model).num_experts_per_tok
+    reached: float = places * (1 - (1 - 1 / places) ** copies)
     return min(reached / copies, 1.0)
 
 
@@ -122,21 +126,23 @@ def _seconds(
             rate = network_rate(group) * NETWORK_FRAC
         sent = collective.sent_bytes_per_token * tokens
         return SEND_US * US + sent / rate, None, "latency and rate of the link"
+    leaving = _leaving(collective, model, tokens, nodes)
     if placed.exchange.team is Team.EXPERT:
         phase = "combine" if placed.exchange.of.endswith("combine") else "dispatch"
         found = _dispatch(collective, phase, model, tokens, shelf)
         if found:
             seconds, curve = found
-            return _across(seconds, collective, tokens, nodes, group), curve, ""
+            return _across(seconds, leaving, nodes, group), curve, ""
     curve = ring_curve(collective.kind, collective.ranks, shelf)
-    payload = collective.payload_bytes * tokens / collective.token_shares * _kept(collective, model)
+    kept = _kept(collective, model, collective.ranks)
+    payload = collective.payload_bytes * tokens / collective.token_shares * kept
     within = max(collective.ranks // nodes, 2)
     seconds = curve.seconds(_columns(payload, within))
     if not shelf.rates.link_bytes_per_s:
         seconds, reason = over_host(seconds, payload, collective, curve, group), HOST_REASON
     else:
         reason = ""
-    return _across(seconds, collective, tokens, nodes, group), curve, reason
+    return _across(seconds, leaving, nodes, group), curve, reason
 
 
 def over_host(
@@ -205,22 +211,40 @@ def _dispatch(
     found = []
     for size in (16.0, 2048.0):
         probe = columns(np.array([size]))
-        curve = shelf.best("moe_a2a", {"phase": phase}, probe)
-        if curve:
-            found.append((curve.seconds(columns(mine)), curve))
+        for words in ("bfloat16", "default", ""):
+            curve = shelf.best("moe_a2a", {"phase": phase, "dtype": words}, probe)
+            if curve:
+                found.append((curve.seconds(columns(mine)), curve))
+                break
     if not found:
         return None
     seconds = np.minimum.reduce([s for s, _ in found])
     return seconds, found[0][1]
 
 
-def _across(
-    seconds: Column, collective: Collective, tokens: Column, nodes: int, group: GpuGroup
-) -> Column:
+def _leaving(collective: Collective, model: Model, tokens: Column, nodes: int) -> Column:
+    """Bytes that each rank sends to other nodes.
+
+    Sums and gathers run within nodes first, so that the ranks of a node share what leaves it. Of a
+    token's copies one goes to each node that has some of its experts.
+    """
+    payload: Column = collective.payload_bytes * tokens / collective.token_shares
+    away = (nodes - 1) / nodes
+    match collective.kind:
+        case CollectiveKind.SEND:
+            return payload
+        case CollectiveKind.ALL_TO_ALL:
+            return payload * _kept(collective, model, nodes) * away
+        case CollectiveKind.ALL_REDUCE:
+            return 2 * payload * away / max(collective.ranks // nodes, 1)
+        case _:
+            return payload * away / max(collective.ranks // nodes, 1)
+
+
+def _across(seconds: Column, leaving: Column, nodes: int, group: GpuGroup) -> Column:
     """What the network adds where ranks are on several nodes: latency, and what leaves a node."""
     if nodes == 1:
         return seconds
-    leaving = collective.sent_bytes_per_token * tokens * (nodes - 1) / nodes
     hops = NETWORK_LATENCY_US * US * np.ceil(np.log2(nodes))
     result: Column = seconds + hops + leaving / (network_rate(group) * NETWORK_FRAC)
     return result

@@ -5,6 +5,8 @@ Tokens do not choose experts evenly. Popularity is taken to be log-normal with s
 """
 
 from functools import cache
+from math import expm1, sqrt
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -43,3 +45,19 @@ def experts_hit(operator: Experts, tokens: Column, skew: float) -> Column:
         missed = missed + share * np.exp(tokens * np.log1p(-min(chance * times, 1 - 1e-9)))
     hit: Column = operator.num_experts * (1 - missed)
     return np.minimum(hit, even)
+
+
+def fullest_rank_times(operator: Experts, skew: float) -> float:
+    """Rows of the fullest rank over those of the mean one, where experts are spread over ranks.
+
+    A rank's share is a mean over its experts, whose popularity has a relative spread of
+    √(exp(skew²) - 1); of n ranks the fullest is Φ⁻¹((n - 0.375)/(n + 0.25)) deviations above.
+    Source: Blom 1958 (expected normal order statistics).
+    """
+    among = operator.routed_among or operator.num_experts
+    ranks = among / operator.num_experts
+    if ranks <= 1 or not skew:
+        return 1.0
+    deviation = sqrt(expm1(skew**2) / operator.num_experts)
+    above = NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
+    return 1 + max(above, 0.0) * deviation

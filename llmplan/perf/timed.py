@@ -25,7 +25,7 @@ from llmplan.perf.operators.expert_load import RankLoad
 from llmplan.perf.operators.mla import seconds_at
 from llmplan.perf.operators.moe import work_seconds, work_under
 from llmplan.perf.rates import BITS, UNITS
-from llmplan.perf.routing import experts_hit
+from llmplan.perf.routing import experts_hit, fullest_rank_times
 from llmplan.units import Provenance
 
 DECODE_TOKENS: Final = 16
@@ -248,7 +248,8 @@ def _experts(operator: Experts, step: Step, shelf: KernelShelf) -> Timed:
     among = operator.routed_among or operator.num_experts
     share = operator.num_experts / among
     hit = experts_hit(operator, tokens, shelf.skew)
-    load = RankLoad(tokens * operator.num_experts_per_tok * share, hit)
+    fullest = fullest_rank_times(operator, shelf.skew)
+    load = RankLoad(tokens * operator.num_experts_per_tok * share * fullest, hit)
     columns = _expert_columns(operator, tokens)
     need = work_under(load, columns, curve.labels)
     if operator.token_groups > 1:

@@ -1,9 +1,17 @@
-"""Line charts: drawn in a terminal with plotext, as SVG with matplotlib, where these are there."""
+"""Charts: lines in a terminal with plotext; lines and waterfalls as SVG with matplotlib."""
 
 from importlib.util import find_spec
 from io import StringIO
+from typing import Any, Final
 
-from llmplan.report.page import Chart
+from llmplan.report.page import Chart, Waterfall
+
+WATERFALL_COLOURS: Final = {
+    "compute": "#c0392b",
+    "memory": "#3b6ea5",
+    "network": "#7d5ba6",
+    "launch": "#8a8d91",
+}
 
 
 def can_plot_text() -> bool:
@@ -31,19 +39,52 @@ def chart_text(chart: Chart, width: int, height: int = 18) -> str:
 
 def chart_svg(chart: Chart) -> str:
     """The chart as an SVG element."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 (an optional part)
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    FigureCanvasSVG(figure)
+    figure = _figure(4.2)
     axes = figure.add_subplot(xscale="log", yscale="log")
     axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
     axes.set_xticks(*map(list, zip(*chart.x_ticks, strict=True)), minor=False)
     axes.minorticks_off()
     for line in chart.lines:
-        axes.plot(line.x, line.y, marker="o", markersize=3, label=line.name)
+        style = "none" if line.is_points else "-"
+        marker = "" if chart.is_fine and not line.is_points else "o"
+        axes.plot(line.x, line.y, linestyle=style, marker=marker, markersize=3, label=line.name)
+        for x, y, label in zip(line.x, line.y, line.labels, strict=False):
+            axes.annotate(label, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=6)
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()
+    return _svg(figure)
+
+
+def waterfall_svg(waterfall: Waterfall) -> str:
+    """The waterfall as an SVG element, one row a bar."""
+    bars = waterfall.bars
+    figure = _figure(1.2 + 0.24 * len(bars))
+    axes = figure.add_subplot()
+    axes.set(title=waterfall.title, xlabel=waterfall.x_label)
+    words = list(dict.fromkeys(word for _, _, word in bars))
+    starts = [sum(size for _, size, _ in bars[:row]) for row in range(len(bars))]
+    for word in words:
+        rows = [row for row, bar in enumerate(bars) if bar[2] == word]
+        sizes = [bars[row][1] for row in rows]
+        colour = WATERFALL_COLOURS.get(word)
+        axes.barh(rows, sizes, left=[starts[row] for row in rows], label=word, color=colour)
+    axes.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(visible=True, axis="x", alpha=0.25)
+    axes.legend(loc="lower left")
+    return _svg(figure)
+
+
+def _figure(height: float) -> Any:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 (an optional part)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(8, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def _svg(figure: Any) -> str:
     out = StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue().partition("<svg")[2].join(("<svg", ""))

@@ -1,7 +1,7 @@
 """Pages as one self-contained HTML file: no script, no network, readable in print."""
 
 from llmplan.errors import MissingPartError
-from llmplan.report.charts import chart_svg
+from llmplan.report.charts import chart_svg, waterfall_svg
 from llmplan.report.page import Page
 from llmplan.report.pictures import picture_svg
 
@@ -66,7 +66,9 @@ def render_html(page: Page, warnings: list[str]) -> str:
         from jinja2 import Environment  # noqa: PLC0415 (an optional part)
         from markupsafe import Markup  # noqa: PLC0415
 
-        drawings = [Markup(chart_svg(chart)) for chart in page.charts]  # noqa: S704 (our own SVG)
+        drawn = [chart_svg(chart) for chart in page.charts]
+        drawn += [waterfall_svg(waterfall) for waterfall in page.waterfalls]
+        drawings = [Markup(svg) for svg in drawn]  # noqa: S704 (our own SVG)
     except ImportError as error:
         raise MissingPartError(
             f"HTML needs {error.name}: pip install 'llmplan[report]' installs what it takes."

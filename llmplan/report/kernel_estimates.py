@@ -1,9 +1,9 @@
-"""The page of kernel times beside what was measured."""
+"""Tables of kernel times beside what was measured."""
 
-from typing import Any, Final
+from typing import Final
 
-from llmplan.report.estimates import percent, skipped_table
-from llmplan.report.page import Page, Table, columns
+from llmplan.report.estimates import percent
+from llmplan.report.page import Table, columns
 from llmplan.results import schema
 
 WORST: Final = 15
@@ -16,25 +16,22 @@ ERRORS: Final = (
 PEAKS: Final = "peaks: the median error of work over peak rates alone, without what was fitted."
 
 
-def kernels_page(result: schema.ValidationResult, inputs: dict[str, Any]) -> Page:
+def kernel_rows(result: schema.ValidationResult) -> list[schema.ValidationRow]:
+    """Those of operator tables."""
+    return [row for row in result.rows if row.metric.startswith("op:")]
+
+
+def kernel_tables(result: schema.ValidationResult) -> tuple[Table, ...]:
     """Errors by operator and GPU, and the kernels and rows of the largest errors."""
-    summary = result.summary
-    facts = (
-        ("compared with", str(inputs["data"])),
-        ("rows", f"{summary.rows:,}, of which {summary.predicted:,} predicted"),
-        ("median of errors", percent(summary.median_abs_error_frac)),
-        ("90th percentile", percent(summary.p90_abs_error_frac)),
-    )
-    kernels = [group for group in result.groups if group.by == "kernel" and group.predicted]
+    groups = [group for group in result.groups if group.metric.startswith("op:")]
+    kernels = [group for group in groups if group.by == "kernel" and group.predicted]
     worst = sorted(kernels, key=lambda group: -(group.median_abs_error_frac or 0.0))[:WORST]
-    tables = (
-        _groups("By operator", "", [g for g in result.groups if g.by == "metric"]),
-        _groups("By GPU", "gpu", [g for g in result.groups if g.by == "gpu"]),
+    return (
+        _groups("By operator", "", [g for g in groups if g.by == "metric"]),
+        _groups("By GPU", "gpu", [g for g in groups if g.by == "gpu"]),
         _groups("Kernels of the largest medians", "kernel", worst),
-        _rows(result),
-        skipped_table(summary),
+        _rows(kernel_rows(result)),
     )
-    return Page("validate perf", facts, tables, remarks=(ERRORS, PEAKS))
 
 
 def _groups(title: str, by: str, groups: list[schema.ValidationGroup]) -> Table:
@@ -56,9 +53,9 @@ def _groups(title: str, by: str, groups: list[schema.ValidationGroup]) -> Table:
     return Table(title, names, rows)
 
 
-def _rows(result: schema.ValidationResult) -> Table:
+def _rows(found: list[schema.ValidationRow]) -> Table:
     """The rows with the largest errors."""
-    told = [row for row in result.rows if row.status == "predicted"]
+    told = [row for row in found if row.status == "predicted"]
     worst = sorted(told, key=lambda row: -abs(row.error_frac or 0.0))[:WORST]
     numbers = ("measured", "llmplan", "error")
     names = columns("row", "kernel", *numbers, numbers=numbers)

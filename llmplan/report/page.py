@@ -30,22 +30,37 @@ class Derivations:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a chart."""
+    """One line of a chart, or points without one; points may have labels."""
 
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
+    is_points: bool = False
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over logarithmic axes."""
+    """Lines over logarithmic axes; some are too fine to be drawn in characters."""
 
     title: str
     x_label: str
     y_label: str
     lines: tuple[Line, ...]
     x_ticks: tuple[tuple[float, str], ...] = ()
+    is_fine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """Amounts that add up, each bar beginning where the one above it ends.
+
+    Each bar is a name, an amount, and a word that decides its colour.
+    """
+
+    title: str
+    x_label: str
+    bars: tuple[tuple[str, float, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A title, facts as pairs, tables, charts, derivations, remarks at the end; maybe a picture."""
+    """A title, facts as pairs, tables, charts, derivations, remarks at the end; maybe a picture.
+
+    Waterfalls and fine charts are drawn on HTML pages only.
+    """
 
     title: str
     facts: tuple[tuple[str, str], ...] = ()
@@ -76,6 +94,7 @@ class Page:
     derivations: Derivations | None = None
     remarks: tuple[str, ...] = ()
     picture: Picture | None = None
+    waterfalls: tuple[Waterfall, ...] = ()
 
 
 def columns(*names: str, numbers: tuple[str, ...] = ()) -> tuple[Column, ...]:

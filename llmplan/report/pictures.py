@@ -44,7 +44,7 @@ def _boxes(cells: tuple[Cell, ...], inner: int) -> Iterator[str]:
     yield "┌" + "┬".join([edge] * len(cells)) + "┐"
     for line in range(height):
         yield _framed([cell.lines[line] if line < len(cell.lines) else "" for cell in cells], inner)
-    yield _framed([_bar(cell.filled_frac, inner) for cell in cells], inner)
+    yield _framed([bar(cell.filled_frac, inner) for cell in cells], inner)
     yield _framed([cell.below for cell in cells], inner)
     yield "└" + "┴".join([edge] * len(cells)) + "┘"
 
@@ -53,7 +53,7 @@ def _framed(texts: list[str], inner: int) -> str:
     return "│" + "│".join(text.ljust(inner) for text in texts) + "│"
 
 
-def _bar(filled_frac: float, width: int) -> str:
+def bar(filled_frac: float, width: int) -> str:
     """A bar in eighths of a column; what is more than full is full."""
     whole, eighths = divmod(round(min(filled_frac, 1.0) * width * 8), 8)
     return "█" * whole + (_EIGHTHS[eighths] if eighths else "")

@@ -82,8 +82,21 @@ def _validation(result: schema.ValidationResult) -> list[Record]:
 
 
 @records.register
+def _estimate(result: schema.EstimateResult) -> list[Record]:
+    if not result.operators:
+        dump = result.model_dump(mode="json", exclude={"operators", "explain"})
+        return [{"key": key, "value": value} for key, value in _flat(dump)]
+    return [row.model_dump(mode="json") for row in result.operators]
+
+
+@records.register
 def _reconcile(result: schema.ReconcileResult) -> list[Record]:
     return [row.model_dump(mode="json") for row in result.rows]
+
+
+@records.register
+def _explain(result: schema.ExplainResult) -> list[Record]:
+    return [row.model_dump(mode="json") for row in result.keys]
 
 
 @records.register

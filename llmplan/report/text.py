@@ -51,8 +51,9 @@ def render_text(page: Page, width: int | None, *, colour: bool) -> str:
     for table in page.tables:
         console.print()
         console.print(_table(table, console.width - 1), width=console.width - 1)
-    if page.charts and can_plot_text():
-        for chart in page.charts:
+    charts = [chart for chart in page.charts if not chart.is_fine]
+    if charts and can_plot_text():
+        for chart in charts:
             console.print()
             console.print(Text(chart_text(chart, min(width or CHART_WIDTH, CHART_WIDTH))))
     if page.derivations:

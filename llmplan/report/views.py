@@ -4,11 +4,14 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
+from llmplan.report.estimate_view import estimate_page
 from llmplan.report.estimates import estimates_page
-from llmplan.report.kernel_estimates import kernels_page
+from llmplan.report.explain_view import explain_page
 from llmplan.report.page import Chart, Column, Derivations, Line, Page, Table, columns
+from llmplan.report.perf_estimates import perf_page
 from llmplan.report.place_view import place_page
 from llmplan.report.reconcile_view import corrections_page, reconcile_page
+from llmplan.report.utilisation_view import utilisation_facts
 from llmplan.results import schema
 from llmplan.units import (
     GIB,
@@ -306,7 +309,8 @@ def _flops(result: schema.FlopsResult, inputs: Inputs) -> Page:
     remarks = ("per token = matmul + attention + convolution; scan and vector stay apart.",)
     tables = (Table("", names, rows),)
     derived = _derivations(result.explain)
-    return Page(title, tables=tables, derivations=derived, remarks=remarks)
+    facts = utilisation_facts(result.utilisation, inputs)
+    return Page(title, facts, tables, derivations=derived, remarks=remarks)
 
 
 def _image_page(result: schema.FlopsResult, inputs: Inputs) -> Page:
@@ -528,6 +532,11 @@ def _place(result: schema.PlaceResult, inputs: Inputs) -> Page:
 
 
 @page_of.register
+def _estimate(result: schema.EstimateResult, inputs: Inputs) -> Page:
+    return estimate_page(result, inputs)
+
+
+@page_of.register
 def _reconcile(result: schema.ReconcileResult, inputs: Inputs) -> Page:
     return reconcile_page(result, inputs)
 
@@ -535,6 +544,11 @@ def _reconcile(result: schema.ReconcileResult, inputs: Inputs) -> Page:
 @page_of.register
 def _corrections(result: schema.CorrectionsResult, inputs: Inputs) -> Page:
     return corrections_page(result, inputs)
+
+
+@page_of.register
+def _explain(result: schema.ExplainResult, inputs: Inputs) -> Page:
+    return explain_page(result, inputs["key"])
 
 
 @page_of.register
@@ -558,7 +572,7 @@ def _verify(result: schema.VerifyResult, _inputs: Inputs) -> Page:
 @page_of.register
 def _validation(result: schema.ValidationResult, inputs: Inputs) -> Page:
     if inputs["what"] == "perf":
-        return kernels_page(result, inputs)
+        return perf_page(result, inputs)
     if result.are_estimates:
         return estimates_page(result, inputs)
     summary = result.summary

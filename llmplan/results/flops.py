@@ -13,6 +13,7 @@ from llmplan.model.compiled import Diffusion, Model
 from llmplan.ops.counting import as_full_square
 from llmplan.results import schema
 from llmplan.results.common import Said, context_tokens, context_warnings, explanations
+from llmplan.results.utilisation import MeasuredStep
 from llmplan.units import Provenance
 
 GUIDANCE: Final = ("off", "true-cfg")
@@ -46,21 +47,33 @@ class ImageOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlopsQuestion:
-    """FLOPs per token of one model at one context, or of one image of a pipeline."""
+    """FLOPs per token of one model at one context, or of one image of a pipeline.
+
+    Attributes:
+        model: The model.
+        context: Tokens per request.
+        full_square: Count masked pairs too.
+        explain: Derive each figure.
+        image: What a pipeline makes.
+        measured: A decode step that was measured on GPUs.
+    """
 
     model: str
     context: str | None = None
     full_square: bool = False
     explain: bool = False
     image: ImageOptions = field(default_factory=ImageOptions)
+    measured: MeasuredStep = field(default_factory=MeasuredStep)
 
     def ask(self) -> schema.Envelope:
         """The answer; exact counts.
 
         Raises:
-            InputError: Options of images for a language model, or of tokens for a pipeline.
+            InputError: Options of images for a language model, or of tokens for a pipeline; a
+                measured step without its GPUs or its time.
         """
         model = load_model(self.model)
+        self.measured.check(model)
         if model.diffusion:
             return self._of_an_image(model, model.diffusion)
         if self.image != ImageOptions():
@@ -75,8 +88,14 @@ class FlopsQuestion:
             "context": context,
             "full_square": self.full_square,
         }
-        said = Said("flops", inputs, context_warnings(model, context))
-        return said.answered(flops_result(counted, flops_report(counted, context), rows))
+        result = flops_result(counted, flops_report(counted, context), rows)
+        warnings = context_warnings(model, context)
+        if self.measured.is_given:
+            found = self.measured.found(model, context)
+            inputs |= found.inputs
+            warnings += found.warnings
+            result = result.model_copy(update={"utilisation": found.published()})
+        return Said("flops", inputs, warnings).answered(result)
 
     def _of_an_image(self, model: Model, diffusion: Diffusion) -> schema.Envelope:
         name = model.identity.name

@@ -15,13 +15,13 @@ def gpu_echo(group: GpuGroup) -> dict[str, Any]:
     }
 
 
-def gpu_warnings(group: GpuGroup) -> tuple[str, ...]:
-    """What a reader of an answer on these GPUs should know."""
+def gpu_warnings(group: GpuGroup, *, of_memory: bool = True) -> tuple[str, ...]:
+    """What a reader of an answer on these GPUs should know; with what holds for memory only."""
     device = group.device
     capacity = format_gib(device.capacity_bytes)
     assumed = f"{capacity} for a process on {device.slug} is assumed from a larger figure."
     remarks = (
-        (device.capacity_provenance is Provenance.ASSUMED, assumed),
+        (of_memory and device.capacity_provenance is Provenance.ASSUMED, assumed),
         (
             not device.file.startswith("hardware/"),
             f"{device.slug} is read from {device.file}.",

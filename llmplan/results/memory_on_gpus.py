@@ -29,29 +29,13 @@ def on_gpus(asked: MemoryQuestion, published: Model, served: Model, load: Load) 
         LayoutError: The model does not split as asked.
     """
     group = parse_gpus(asked.gpus or "")
-    profile = asked.engine.profile()
-    taken, why = engine_states(profile, published)
-    states = asked.formats.states(taken)
+    question = question_of(asked, published, served, load, group)
+    profile, states = question.profile, question.states
     model = lowered(served, asked.formats.dtype, states)
-    asked.beside.check(served)
-    settings = asked.beside.settings(asked.engine.settings())
-    placed = answer(
-        Question(
-            model=served,
-            weights=asked.formats.dtype,
-            states=states,
-            group=group,
-            load=load,
-            wanted=asked.layout.wanted(every=False),
-            profile=profile,
-            settings=settings,
-            beside=asked.beside.beside(settings, profile, states),
-            corrections=kept_corrections(profile.engine) if asked.corrections else (),
-        )
-    )
+    placed = answer(question)
     best = placed.best
     if not best:
-        raise LayoutError(_why_not(placed, group))
+        raise LayoutError(why_not(placed, group))
     memory = model_memory(model, load)
     rows = (
         (*explained(model, memory, load), *explained_deployment(best, group.device))
@@ -66,6 +50,7 @@ def on_gpus(asked: MemoryQuestion, published: Model, served: Model, load: Load) 
         **asked.beside.echo(placed.question.beside),
         "corrections": asked.corrections,
     }
+    _, why = engine_states(profile, published)
     kept = why and asked.formats.kv_dtype is None
     step = f"`llmplan fit {inputs['model']} --gpus {group}` lists what would fit."
     warnings = (
@@ -80,6 +65,32 @@ def on_gpus(asked: MemoryQuestion, published: Model, served: Model, load: Load) 
     result = memory_result(model, memory, load.context, rows)
     return Said("memory", inputs, warnings).answered(
         result.model_copy(update=_on_gpus(best, group.device))
+    )
+
+
+def question_of(
+    asked: MemoryQuestion, published: Model, served: Model, load: Load, group: GpuGroup
+) -> Question:
+    """What is asked of these GPUs, in the formats that the engine keeps.
+
+    Raises:
+        InputError: Options that do not go together.
+    """
+    profile = asked.engine.profile()
+    states = asked.formats.states(engine_states(profile, published)[0])
+    asked.beside.check(served)
+    settings = asked.beside.settings(asked.engine.settings())
+    return Question(
+        model=served,
+        weights=asked.formats.dtype,
+        states=states,
+        group=group,
+        load=load,
+        wanted=asked.layout.wanted(every=False),
+        profile=profile,
+        settings=settings,
+        beside=asked.beside.beside(settings, profile, states),
+        corrections=kept_corrections(profile.engine) if asked.corrections else (),
     )
 
 
@@ -99,7 +110,8 @@ def _on_gpus(best: Deployment, device: Device) -> dict[str, Any]:
     }
 
 
-def _why_not(placed: Answer, group: GpuGroup) -> str:
+def why_not(placed: Answer, group: GpuGroup) -> str:
+    """Why no layout can be looked at."""
     if placed.refusals:
         return placed.refusals[0].reason
     asked = placed.question.wanted.options or "the layout"

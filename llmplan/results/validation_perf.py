@@ -1,22 +1,30 @@
-"""Predicted against measured times of kernels."""
+"""Predicted against measured times of kernels and of serving runs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from llmplan.analyze.operator_files import Asked, shipped_tables
+import numpy as np
+
+from llmplan.analyze.operator_files import Asked
+from llmplan.analyze.perf_files import perf_files, shipped_files
 from llmplan.analyze.validate_ops import Timed, time_errors, validated_ops
+from llmplan.analyze.validate_serving import Answered, Tick, silent, validated_serving
+from llmplan.errors import InputError
 from llmplan.results import schema
 from llmplan.results.common import Said
+from llmplan.results.validation_serving import answered_row, serving_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatePerfQuestion:
-    """How long kernels take, predicted against operator tables.
+    """How long kernels take and how fast deployments answer, predicted against measurements.
 
     Attributes:
-        data: CSV files or folders of them; ``hardware/measured/ops`` where there are none.
-        gpu: The device of all tables; read from each file's name where absent.
+        data: CSV files or folders of them: operator tables, or serving runs with the columns of
+            ``hardware/measured/serving.csv``; those in ``hardware/measured`` where there are none.
+        gpu: The device of all operator tables; read from each file's name where absent.
         op: Which operator table they are; read from each file's name or columns where absent.
     """
 
@@ -24,23 +32,33 @@ class ValidatePerfQuestion:
     gpu: str | None = None
     op: str | None = None
 
-    def ask(self) -> schema.Envelope:
-        """Rows, and their errors by operator, GPU and kernel.
+    def ask(self, tick: Tick = silent) -> schema.Envelope:
+        """Rows, and their errors by what they have in common.
+
+        Args:
+            tick: Told after every row of serving runs how many are done, and of how many.
 
         Raises:
             DocumentError: A table cannot be read.
             InputError: A file that does not say of which device or operator it is.
         """
-        found = validated_ops(Asked(self.data or (shipped_tables(),), self.gpu, self.op))
+        files = perf_files(self.data) if self.data else shipped_files()
+        if (self.gpu or self.op) and not files.operators:
+            raise InputError("--gpu and --op are of operator tables; serving runs name their GPU.")
+        kernels = validated_ops(Asked(files.operators, self.gpu, self.op))
+        runs = validated_serving(files.serving, tick=tick) if files.serving else ()
         result = schema.ValidationResult(
-            rows=[timed_row(row) for row in found],
-            summary=_summary(found),
+            rows=[*map(timed_row, kernels), *map(answered_row, runs)],
+            summary=_summary(*kernels, *runs),
             are_estimates=True,
-            groups=[*_groups(found)],
+            groups=[*_groups(kernels), *serving_groups(runs)],
         )
-        shown = ", ".join(map(str, self.data)) or "hardware/measured/ops"
+        shown = ", ".join(map(str, self.data)) or SHIPPED
         inputs = {"what": "perf", "data": shown, "gpu": self.gpu, "op": self.op}
         return Said("validate", inputs).answered(result)
+
+
+SHIPPED: Final = "hardware/measured/ops, hardware/measured/serving.csv"
 
 
 def timed_row(row: Timed) -> schema.ValidationRow:
@@ -60,16 +78,18 @@ def timed_row(row: Timed) -> schema.ValidationRow:
     )
 
 
-def _summary(found: tuple[Timed, ...]) -> schema.ValidationSummary:
-    errors = time_errors(found)
+def _summary(*found: Timed | Answered) -> schema.ValidationSummary:
+    """Errors of all that was predicted, whatever it is."""
     reasons = [row.reason for row in found if row.status == "skipped"]
+    predicted = [row for row in found if row.status == "predicted"]
+    off = np.abs([row.error_frac or 0.0 for row in predicted])
     return schema.ValidationSummary(
         rows=len(found),
-        predicted=errors.predicted,
+        predicted=len(predicted),
         skipped={reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
-        median_abs_error_frac=errors.median_abs_frac,
-        mape=errors.mape,
-        p90_abs_error_frac=errors.p90_abs_frac,
+        median_abs_error_frac=float(np.median(off)) if predicted else None,
+        mape=float(off.mean()) if predicted else None,
+        p90_abs_error_frac=float(np.quantile(off, 0.9)) if predicted else None,
     )
 
 

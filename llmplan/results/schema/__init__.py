@@ -5,8 +5,29 @@ Memory in integer bytes, FLOPs as counts, provenance beside what is not exact.
 
 from llmplan.results.schema.common import SCHEMA_VERSION, Explanation, Published
 from llmplan.results.schema.envelope import Envelope, Result, result_schema
+from llmplan.results.schema.estimate import (
+    BoundShare,
+    Energy,
+    Estimated,
+    EstimateResult,
+    OperatorRow,
+    Roof,
+    Roofline,
+    RooflinePoint,
+    SloRow,
+    StepRow,
+    Steps,
+    SweepRow,
+)
+from llmplan.results.schema.explain import ExplainResult, KeyRow
 from llmplan.results.schema.fit import DeploymentRow, FitResult, TryRow
-from llmplan.results.schema.flops import FlopsBreakdown, FlopsPerToken, FlopsResult, ImagePart
+from llmplan.results.schema.flops import (
+    FlopsBreakdown,
+    FlopsPerToken,
+    FlopsResult,
+    ImagePart,
+    Utilisation,
+)
 from llmplan.results.schema.hardware import DeviceRow, DtypeRow, HardwareResult, NodeRow
 from llmplan.results.schema.importing import ImportResult
 from llmplan.results.schema.listing import (
@@ -50,6 +71,7 @@ from llmplan.results.schema.verify import VerifyResult, VerifyRow
 __all__ = [
     "SCHEMA_VERSION",
     "BesideRow",
+    "BoundShare",
     "CollectiveRow",
     "CompareModelsResult",
     "ComponentCount",
@@ -58,8 +80,12 @@ __all__ = [
     "DeploymentRow",
     "DeviceRow",
     "DtypeRow",
+    "Energy",
     "Envelope",
+    "EstimateResult",
+    "Estimated",
     "ExpertBalance",
+    "ExplainResult",
     "Explanation",
     "FitResult",
     "FlopsBreakdown",
@@ -70,6 +96,7 @@ __all__ = [
     "HostMemory",
     "ImagePart",
     "ImportResult",
+    "KeyRow",
     "KvCache",
     "Ledger",
     "LinkTraffic",
@@ -79,6 +106,7 @@ __all__ = [
     "ModelRow",
     "ModelsResult",
     "NodeRow",
+    "OperatorRow",
     "Parameters",
     "ParamsResult",
     "PerGpu",
@@ -88,8 +116,16 @@ __all__ = [
     "ReconcileResult",
     "ReconcileRow",
     "Result",
+    "Roof",
+    "Roofline",
+    "RooflinePoint",
+    "SloRow",
+    "StepRow",
+    "Steps",
     "StoredBytes",
+    "SweepRow",
     "TryRow",
+    "Utilisation",
     "ValidationGroup",
     "ValidationResult",
     "ValidationRow",

@@ -4,6 +4,8 @@ from typing import Any, Literal, TypeAlias
 
 from llmplan.described import described_schema
 from llmplan.results.schema.common import SCHEMA_VERSION, Published
+from llmplan.results.schema.estimate import EstimateResult
+from llmplan.results.schema.explain import ExplainResult
 from llmplan.results.schema.fit import FitResult
 from llmplan.results.schema.flops import FlopsResult
 from llmplan.results.schema.hardware import HardwareResult
@@ -25,11 +27,13 @@ Result: TypeAlias = (
     | MemoryResult
     | FitResult
     | PlaceResult
+    | EstimateResult
     | VerifyResult
     | ImportResult
     | ValidationResult
     | ReconcileResult
     | CorrectionsResult
+    | ExplainResult
 )
 
 

@@ -21,22 +21,31 @@ class ValidationRow(Published):
     reason: str
     """Why it is skipped, or what a difference is made of."""
     engine: str = ""
-    """Engine and version of a measured start."""
+    """Engine and version of a measured start or of a serving run; of a kernel its labels."""
     family: str = ""
     """Model family of a measured start."""
     low: float | None = None
-    """What a tenth of the measured rows of the same kernel stay below."""
+    """What a tenth of the measured rows of the same kernel, or of like deployments, stay below."""
     high: float | None = None
     """What a tenth of them exceed."""
     bound: float | None = None
-    """Time by the device's peak rates alone."""
+    """Time of a kernel by the device's peak rates alone."""
+    baseline: float | None = None
+    """What a pure roofline says of a serving run: work over peak rates, nothing fitted."""
+    gpu: str = ""
+    """Catalogue name of the GPU; of serving runs."""
+    kind: str = ""
+    """What the model is made of: dense, experts, latent or recurrent; of serving runs."""
+    scenario: str = ""
+    """How requests came; of serving runs."""
 
 
 class ValidationGroup(Published):
     """Errors of the rows that have something in common."""
 
     by: str
-    """What they have in common: metric, engine, version, family or term; gpu or kernel."""
+    """What they have in common: metric, engine, version, family, term, gpu, kernel, kind of model,
+    or scenario."""
     name: str
     """Its value."""
     metric: str
@@ -56,7 +65,13 @@ class ValidationGroup(Published):
     beyond_bound: int | None
     """Rows more than 15 % of what was measured off, and 1 % of the device's memory; of memory."""
     bound_median_abs_error_frac: float | None = None
-    """Median of absolute errors of the device's peak rates alone; of times."""
+    """Median of absolute errors of the device's peak rates alone; of times of kernels."""
+    coverage_frac: float | None = None
+    """Share of the predicted whose range, low to high, holds what was measured; of serving runs."""
+    baseline_median_abs_error_frac: float | None = None
+    """Median of absolute errors of a pure roofline; of serving runs."""
+    baseline_mape: float | None = None
+    """Mean of absolute errors of a pure roofline; of serving runs."""
 
 
 class Verdicts(Published):
@@ -103,7 +118,7 @@ class ValidationResult(Published):
     are_estimates: bool = False
     """Whether predictions are estimates, whose differences are no failure."""
     groups: list[ValidationGroup] = []
-    """Errors by metric, engine, version, family and term, or by GPU and kernel; of estimates."""
+    """Errors by what rows have in common; of estimates."""
     terms: list[ValidationRow] = []
     """Terms of the same rows: activations, non-torch, graphs."""
     verdicts: Verdicts | None = None

@@ -1,0 +1,260 @@
+"""The page of an estimate: headline figures with their ranges, then where the time goes."""
+
+from math import ceil, floor, log10
+from textwrap import fill
+from typing import Any, Final
+
+from llmplan.report.page import Chart, Derivations, Line, Page, Table, Waterfall, columns
+from llmplan.report.pictures import bar
+from llmplan.results import schema
+
+MS: Final = 1e3
+LINE: Final = 79
+LONGEST_NAME: Final = 27
+BAR: Final = 10
+LONG_S: Final = 10.0
+"""From here on a table says seconds."""
+STEPS: Final = {"decode": "A decode step", "prefill": "A prompt"}
+
+
+def estimate_page(result: schema.EstimateResult, inputs: dict[str, Any]) -> Page:
+    """Everything on one page; charts are for HTML."""
+    title = f"{result.model} on {inputs['gpus']}: estimate"
+    if not result.fits:
+        facts = (("plan", _plan(result, inputs)), ("does not fit", result.fits_reason))
+        return Page(title, facts)
+    is_explained = bool(result.explain)
+    return Page(
+        title,
+        _facts(result, inputs),
+        (*_sweep(result), *_steps(result), *(_waterfalls(result) if is_explained else ())),
+        (*_curve(result), *_roofline(result)),
+        _derivations(result),
+        _remarks(result, is_explained=is_explained),
+        waterfalls=tuple(_drawn(result, step, words) for step, words in STEPS.items())
+        if result.steps
+        else (),
+    )
+
+
+def _plan(result: schema.EstimateResult, inputs: dict[str, Any]) -> str:
+    formats = f"weights {inputs['dtype']}, KV {inputs['kv_dtype']}"
+    return f"{result.layout}, {inputs['engine']}, {formats}"
+
+
+def _traffic(inputs: dict[str, Any]) -> str:
+    tokens = f"{inputs['isl']:,} prompt + {inputs['osl']:,} output tokens"
+    match inputs["scenario"]:
+        case "open_loop":
+            how = f"{inputs['rate']:g} requests a second"
+        case "static_batch":
+            how = f"{inputs['concurrency']:,} requests together"
+        case "closed_loop":
+            how = f"{inputs['concurrency']:,} in flight"
+        case "single_stream":
+            how = "one at a time on each copy"
+        case _:
+            how = "as many as run at once"
+    return f"{tokens}, {how}"
+
+
+def _facts(result: schema.EstimateResult, inputs: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    facts = [("plan", _plan(result, inputs)), ("traffic", _traffic(inputs))]
+    for words, figure in (
+        ("first token (TTFT)", result.ttft_s),
+        ("further tokens (TPOT)", result.tpot_s),
+        ("whole request", result.e2e_s),
+    ):
+        if figure:
+            facts.append((words, _time(figure)))
+    if result.output_tokens_per_s and result.output_tokens_per_s_per_gpu:
+        words = "output, at the most" if result.is_overloaded else "output"
+        facts.append((words, f"{_number(result.output_tokens_per_s)} tokens/s"))
+        facts.append(("on each GPU", f"{_number(result.output_tokens_per_s_per_gpu)} tokens/s"))
+    if result.is_overloaded:
+        facts.append(("requests, at the most", f"{result.requests_per_s:,.3g} a second"))
+        return tuple(facts)
+    facts.append(("requests", f"{result.requests_per_s:,.3g} a second"))
+    waiting = f", {result.waiting:,.0f} wait" if result.waiting else ""
+    places = f"{result.slots:,} places in all"
+    facts.append(("decoding at once", f"{result.decoding:,.3g} a copy{waiting}; {places}"))
+    if result.energy:
+        facts.append(("draw", f"{_number(result.energy.gpu_w)} W a GPU"))
+        joules = _number(result.energy.joules_per_output_token_j)
+        facts.append(("energy", f"{joules} J an output token"))
+    return tuple(facts)
+
+
+def _time(figure: schema.Estimated) -> str:
+    """``12.3 ms (10.9–14.6)``: the unit is that of the value."""
+    scale, unit = (1.0, "s") if figure.value >= 1 else (MS, "ms")
+    low, value, high = (_digits(end * scale) for end in _ends(figure))
+    return f"{value} {unit} ({low}–{high})"
+
+
+def _number(figure: schema.Estimated) -> str:
+    low, value, high = map(_digits, _ends(figure))
+    return f"{value} ({low}–{high})"
+
+
+def _ends(figure: schema.Estimated) -> tuple[float, float, float]:
+    return figure.low, figure.value, figure.high
+
+
+def _digits(value: float) -> str:
+    """Three digits that say something, whole numbers in full."""
+    if value >= 100 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.{max(2 - floor(log10(abs(value))), 0)}f}"
+
+
+def _sweep(result: schema.EstimateResult) -> tuple[Table, ...]:
+    names = ("requests", "TTFT", "TPOT", "tokens/s", "per GPU", "wait")
+    rows = tuple(
+        (
+            f"{row.concurrency:,.0f}",
+            _milliseconds(row.ttft_s.value),
+            _milliseconds(row.tpot_s.value),
+            f"{row.output_tokens_per_s.value:,.0f}",
+            f"{row.output_tokens_per_s_per_gpu.value:,.0f}",
+            f"{row.waiting:,.0f}",
+        )
+        for row in result.sweep
+    )
+    title = "By requests in flight (figures above: the last row)"
+    return (Table(title, columns(*names, numbers=names), rows),) if rows else ()
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{_digits(seconds * MS)} ms" if seconds < LONG_S else f"{_digits(seconds)} s"
+
+
+def _steps(result: schema.EstimateResult) -> tuple[Table, ...]:
+    if not result.steps:
+        return ()
+    numbers = ("time", "compute", "memory", "network", "launch", "MFU", "MBU")
+    found = {"decode": result.steps.decode, "prefill": result.steps.prefill}
+    rows = tuple(
+        (
+            STEPS[step],
+            _milliseconds(row.seconds),
+            *(f"{getattr(row.bound_share, bound):.0%}" for bound in numbers[1:5]),
+            f"{row.mfu_frac:.1%}",
+            f"{row.mbu_frac:.1%}",
+        )
+        for step, row in found.items()
+    )
+    title = "What decides the time of each by itself"
+    return (Table(title, columns("", *numbers, numbers=numbers), rows),)
+
+
+def _waterfalls(result: schema.EstimateResult) -> tuple[Table, ...]:
+    numbers = ("calls", "time", "share")
+    names = columns("operator", *numbers, "", "bound by", numbers=numbers)
+    tables = []
+    for step, words in STEPS.items():
+        rows = [row for row in result.operators if row.step == step]
+        most = max(row.share_frac for row in rows)
+        shown = tuple(_operator(row, most) for row in rows)
+        tables.append(Table(f"{words}, operator by operator", names, shown))
+    return tuple(tables)
+
+
+def _operator(row: schema.OperatorRow, most_frac: float) -> tuple[str, ...]:
+    star = "*" if row.provenance == "assumed" else ""
+    return (
+        _cut(row.name) + star,
+        f"{row.count:,}",
+        f"{row.seconds * MS:,.3f} ms",
+        f"{row.share_frac:.1%}",
+        bar(max(row.share_frac, 0.0) / most_frac, BAR),
+        _bound(row),
+    )
+
+
+def _bound(row: schema.OperatorRow) -> str:
+    """What decides its time, and how near it comes."""
+    if row.kind == "host":
+        return row.kind
+    return row.bound if row.efficiency_frac is None else f"{row.bound} {row.efficiency_frac:.0%}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _derivations(result: schema.EstimateResult) -> Derivations | None:
+    if not result.explain:
+        return None
+    items = tuple(
+        (row.quantity, (row.formula, f"= {row.values}", f"= {row.result}", f"from {row.source}"))
+        for row in result.explain
+    )
+    return Derivations("Where the numbers come from", items)
+
+
+def _remarks(result: schema.EstimateResult, *, is_explained: bool) -> tuple[str, ...]:
+    told = (
+        ("TTFT", result.ttft_s),
+        ("TPOT", result.tpot_s),
+        ("tokens/s", result.output_tokens_per_s),
+    )
+    notes: dict[str, list[str]] = {}
+    for name, figure in told:
+        if figure:
+            notes.setdefault(f"{figure.provenance}, {figure.note}", []).append(name)
+    ranges = [f"Range of {' and '.join(names)}: {note}." for note, names in notes.items()]
+    stars = ["* assumed: no such kernel was measured on this GPU; JSON says what stands for it."]
+    has_stars = is_explained and any(row.provenance == "assumed" for row in result.operators)
+    return tuple(fill(text, LINE) for text in (*ranges, *(stars if has_stars else ())))
+
+
+def _curve(result: schema.EstimateResult) -> tuple[Chart, ...]:
+    """Throughput over latency."""
+    if not result.sweep:
+        return ()
+    line = Line(
+        "by requests in flight",
+        tuple(row.tpot_s.value * MS for row in result.sweep),
+        tuple(row.output_tokens_per_s_per_gpu.value for row in result.sweep),
+        labels=tuple(f"{row.concurrency:,.0f}" for row in result.sweep),
+    )
+    title, y_label = "Throughput and latency", "output tokens/s a GPU"
+    ticks = tuple((x, _digits(x)) for x in sorted(set(line.x)))
+    return (Chart(title, "TPOT in ms", y_label, (line,), ticks),)
+
+
+def _roofline(result: schema.EstimateResult) -> tuple[Chart, ...]:
+    found = result.roofline
+    if not found or not found.points:
+        return ()
+    ends = [point.flops_per_byte for point in found.points]
+    knees = [roof.flops_per_s / roof.bytes_per_s for roof in found.roofs]
+    first, last = floor(log10(min(ends))), ceil(log10(max(*ends, *knees)))
+    lines = [_roof(roof, 10.0**first, 10.0**last) for roof in found.roofs]
+    for step in STEPS:
+        points = [point for point in found.points if point.step == step]
+        x = tuple(point.flops_per_byte for point in points)
+        y = tuple(point.flops_per_s for point in points)
+        lines.append(Line(step, x, y, is_points=True, labels=tuple(_cut(p.name) for p in points)))
+    ticks = tuple((10.0**power, f"{10.0**power:g}") for power in range(first, last + 1))
+    return (
+        Chart("Roofline of one GPU", "FLOPs a byte", "FLOP/s", tuple(lines), ticks, is_fine=True),
+    )
+
+
+def _roof(roof: schema.Roof, first: float, last: float) -> Line:
+    knee = roof.flops_per_s / roof.bytes_per_s
+    x = tuple(sorted({first, knee, max(last, knee)}))
+    return Line(
+        f"peak in {roof.format}", x, tuple(min(roof.flops_per_s, roof.bytes_per_s * i) for i in x)
+    )
+
+
+def _drawn(result: schema.EstimateResult, step: str, words: str) -> Waterfall:
+    bars = tuple(
+        (_cut(row.name), row.seconds * MS, row.bound)
+        for row in result.operators
+        if row.step == step
+    )
+    return Waterfall(words, "ms", bars)
