@@ -1,13 +1,8 @@
 """How long it takes to time a step at 100,000 points of one deployment.
 
 ``python benchmarks/sweep.py``: batch x context x chunk of DeepSeek-R1 over eight GPUs, and of a
-dense model beside it, on one core; medians of several runs, and points a second.
+dense model beside it (numpy works on one core here); medians of several runs, and points a second.
 """
-
-import os
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import statistics
 import time
@@ -54,7 +49,7 @@ def main() -> None:
             priced.seconds(step)
             taken.append(time.perf_counter() - begin)
         middle = statistics.median(taken)
-        print(f"{name:16} {str(layout):14} {device:10} {points().tokens.size:,} points"
+        print(f"{name:16} {layout!s:14} {device:10} {points().tokens.size:,} points"
               f"  {middle:.3f} s  (least {min(taken):.3f})")  # fmt: skip
 
 

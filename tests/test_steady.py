@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmplan.analyze.ingredients import Ingredients
+from llmplan.analyze.loaded import expands_latents
 from llmplan.analyze.steady import (
     Constants,
     Demand,
@@ -18,6 +19,7 @@ from llmplan.analyze.steady import (
     open_loop,
     static_batch,
 )
+from llmplan.engines.profile import profile_of
 
 ONE = np.array([1.0])
 FREE = Constants(*(0 * ONE for _ in range(6)), ONE, 0 * ONE, 0 * ONE, 0 * ONE, 0 * ONE, ONE, ONE)
@@ -155,3 +157,17 @@ def test_rows_do_not_touch_each_other() -> None:
 
 def _fields(record: Demand | Constants) -> list[np.ndarray]:
     return [getattr(record, name) for name in record.__slots__]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expands"),
+    [
+        ("vllm@2025-01", True),
+        ("vllm@0.7.0", True),
+        ("vllm@2025-02", False),
+        ("vllm@2025-03", False),
+    ],
+)
+def test_runs_since_february_2025_cache_latents(asked: str, *, expands: bool) -> None:
+    """vLLM 0.7.1 of 1 February 2025 is the first release that does."""
+    assert expands_latents(profile_of(asked)) is expands

@@ -8,12 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmplan.analyze.traffic import worker_group
+from llmplan.dtypes import BF16, format_named
 from llmplan.hardware.catalogue import load_device
 from llmplan.hardware.device import Device, UnitRate
 from llmplan.model.catalogue import load_model
 from llmplan.ops.base import Step
+from llmplan.ops.collective import CollectiveKind
+from llmplan.ops.latent import LatentAttention
+from llmplan.ops.moe import Experts
 from llmplan.parallel.layout import Layout
+from llmplan.perf.choice import Curve, KernelShelf
+from llmplan.perf.exchanged import ring_curve
+from llmplan.perf.parts import bounds
+from llmplan.perf.routing import experts_hit
 from llmplan.perf.step import StepModel
+from llmplan.perf.timed import timed
+from llmplan.perf.timed_experts import expert_curve
+from llmplan.perf.timed_products import product
+from llmplan.units import Provenance
 
 MODELS = ("llama-3.1-8b", "deepseek-r1", "gpt-oss-120b", "qwen3-next-80b-a3b", "mamba2-2.7b")
 DEVICES = ("h100-sxm", "b200", "l40s", "mi300x", "rtx-4090")
@@ -106,3 +118,136 @@ def test_decode_of_a_dense_model_is_mostly_its_weights() -> None:
     bound = sum(float(part.count * part.bound_s[0]) for part in priced.parts(step))
     assert bound == pytest.approx(15.01e9 / 3.35e12, rel=0.01)  # cache and norms are under 1 %
     assert bound < float(priced.seconds(step)[0]) < 1.6 * bound
+
+
+def experts_curve(name: str, device: str, engine: str) -> Curve:
+    """The kernel of a model's experts."""
+    priced = model(name, Layout(tp=1), load_device(device), engine)
+    operators = (launch.operators[0] for launch, _ in priced.kernels[0])
+    operator = next(each for each in operators if isinstance(each, Experts))
+    curve = expert_curve(operator, priced.shelf)
+    assert curve
+    return curve
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm", "l40s", "a100-80gb-sxm"])
+def test_four_bit_weights_compute_in_16_bits_without_a_unit_for_four(
+    device: str, engine: str
+) -> None:
+    for name in ("gpt-oss-120b", "nemotron-3-super-120b-a12b"):
+        curve = experts_curve(name, device, engine)
+        if curve.labels["dtype"] != "bfloat16":
+            assert curve.labels["dtype"] in ("w4a16_mxfp4", "int4_wo"), curve.labels
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("device", ["h100-sxm", "rtx-pro-6000-blackwell-server", "b200"])
+def test_experts_run_as_the_engines_own_kernel_on_the_device(device: str, engine: str) -> None:
+    curve = experts_curve("gpt-oss-120b", device, engine)
+    assert curve.provenance is Provenance.FITTED
+    assert f"/{engine}/" in curve.labels["src"]
+
+
+def test_fp8_on_a_device_without_fp8_reads_8_bits_and_computes_in_16() -> None:
+    shelf = KernelShelf(load_device("a100-80gb-sxm"), "vllm")
+    m = np.array([1.0, 8192.0])
+    narrow, wide = (product(m, 8192, 8192, format_named(word), shelf) for word in ("fp8", "bf16"))
+    assert narrow
+    assert wide
+    assert narrow.seconds[0] < 0.75 * wide.seconds[0]
+    assert narrow.seconds[1] > 0.9 * wide.seconds[1]
+
+
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm", "l40s", "rtx-4090", "mi300x", "b200"])
+def test_every_engine_expands_latents_in_prefill(device: str) -> None:
+    """Absorbed heads take 2176 / 640 times the FLOPs of expanded ones, which nobody pays."""
+    step = Step.prefill(np.array([1.0]), np.array([65536.0]))
+    took = [
+        float(model("deepseek-r1", Layout(tp=1), load_device(device), engine).seconds(step)[0])
+        for engine in ("vllm", "sglang", "trtllm")
+    ]
+    assert max(took) < 1.5 * min(took)
+
+
+def test_latents_are_expanded_in_the_format_of_their_projection() -> None:
+    """``kv_b_proj`` takes half as long in fp8; absorbed in decode it stays in 16 bits."""
+    priced = model("deepseek-r1", Layout(tp=1), load_device("h100-sxm"))
+    operators = (launch.operators[0] for launch, _ in priced.kernels[0])
+    fp8 = next(each for each in operators if isinstance(each, LatentAttention))
+    plain = replace(fp8, precision=replace(fp8.precision, attention=BF16))
+    decode, prefill = STEPS
+    slower = [timed(plain, step, priced.shelf).seconds for step in (decode, prefill)]
+    mine = [timed(fp8, step, priced.shelf).seconds for step in (decode, prefill)]
+    np.testing.assert_allclose(mine[0], slower[0])
+    assert mine[1][1] < slower[1][1]
+
+
+def test_the_floor_of_experts_is_no_more_than_uneven_routing_reads() -> None:
+    priced = model("deepseek-r1", Layout(tp=1), load_device("h200-sxm"))
+    operators = (launch.operators[0] for launch, _ in priced.kernels[0])
+    experts = next(each for each in operators if isinstance(each, Experts))
+    step = Step.decode(np.array([1.0, 16, 64]), np.array([2048.0] * 3))
+    cost = experts.cost(step)
+    even, uneven = (KernelShelf(load_device("h200-sxm"), "vllm", skew) for skew in (0.0, 1.5))
+    whole = bounds(experts, cost, step, even)[1]
+    hit = experts_hit(experts, step.tokens, 1.5) / experts.experts_hit(step.tokens)
+    np.testing.assert_allclose(bounds(experts, cost, step, uneven)[1], whole * hit)
+    assert hit[-1] < 0.95
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_ranks_of_a_rack_sum_at_a_rate_timed_over_as_many(engine: str) -> None:
+    """GB200's tables end at the four GPUs of a tray; those of GB300 reach four trays."""
+    shelf = KernelShelf(load_device("gb200"), engine)
+    sizes = np.array([16e3, 1e6])
+    took = []
+    for ranks in (4, 8, 16):
+        curve = ring_curve(CollectiveKind.ALL_REDUCE, ranks, shelf)
+        fewest, most = curve.fitted.ranges["gpus"]
+        assert fewest <= ranks <= most
+        took.append(curve.seconds({"gpus": np.full(2, float(ranks)), "bytes": sizes}))
+    assert np.all(took[2] < 60e-6)
+
+
+def test_a_group_wider_than_any_table_is_summed_by_the_library() -> None:
+    shelf = KernelShelf(load_device("gb200"), "sglang")
+    assert ring_curve(CollectiveKind.ALL_REDUCE, 72, shelf).labels["kernel"] == "NCCL"
+
+
+@pytest.mark.parametrize("device", ["rtx-4090", "h100-sxm", "mi300x"])
+def test_a_row_takes_as_long_as_its_weights_have_bits(device: str) -> None:
+    """Single rows wait for memory: q6_k has 6.56 bits, q4_k 4.5."""
+    shelf = KernelShelf(load_device(device), "llama.cpp")
+    words = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0", "bf16")
+    took = []
+    for word in words:
+        found = product(np.array([1.0]), 14336, 4096, format_named(word), shelf)
+        assert found
+        took.append(float(found.seconds[0]))
+    assert took == sorted(took)
+    assert took[4] > 1.1 * took[2]
+
+
+@pytest.mark.parametrize("word", ["fp8_e5m2", "fp8_tensor", "fp8_channel", "tf32", "mxfp8"])
+def test_no_format_falls_to_four_bits(word: str) -> None:
+    shelf = KernelShelf(load_device("h100-sxm"), "vllm")
+    narrow = product(np.array([1.0]), 8192, 8192, format_named("q4_k"), shelf)
+    found = product(np.array([1.0]), 8192, 8192, format_named(word), shelf)
+    assert found
+    assert narrow
+    assert found.seconds[0] > 1.1 * narrow.seconds[0]
+
+
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm", "b200"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_one_scale_a_tensor_is_no_slower_than_one_a_block(device: str, engine: str) -> None:
+    priced = model("deepseek-r1", Layout(tp=1), load_device(device), engine)
+    operators = (launch.operators[0] for launch, _ in priced.kernels[0])
+    blocks = next(each for each in operators if isinstance(each, Experts))
+    tensor = replace(
+        blocks, precision=replace(blocks.precision, experts=format_named("fp8_tensor"))
+    )
+    step = Step.decode(np.array([1.0, 32, 256]), np.array([2048.0] * 3))
+    coarse, fine = (timed(each, step, priced.shelf).seconds for each in (tensor, blocks))
+    assert np.all(coarse < 1.25 * fine)

@@ -45,10 +45,12 @@ from llmplan.perf.step import StepModel
 SKEW = 0.7
 """Spread of the popularity of experts: the best of a scan over these measurements."""
 FOLDS = 5
-LEAST_EFFECT = 0.01
+LEAST_EFFECT = 0.02
 """Logarithm of a factor below which a class is not told apart."""
 LEAST_ROWS = 8
 """Rows that a class needs to have a range of its own."""
+LEAST_RUNS = 3
+"""Rows that a model on one engine and GPU needs."""
 BELIEF = 10.0
 """Rows at which half of a class's range is its own, and half that of all rows."""
 LOW, HIGH = 10.0, 90.0
@@ -148,31 +150,38 @@ def report(table: Table, found: Predicted, title: str) -> None:
                       f"  mean {mean:6.1%}")  # fmt: skip
 
 
+SCOPES = (
+    ("model", ("scenario", "engine", "device", "model"), LEAST_RUNS),
+    ("model", ("engine", "device", "model"), LEAST_RUNS),
+    ("class", ("scenario", "engine", "device", "kind"), LEAST_ROWS),
+    ("class", ("engine", "device", "kind"), LEAST_ROWS),
+    ("device", ("scenario", "device"), LEAST_ROWS),
+    ("device", ("device",), LEAST_ROWS),
+    ("engine", ("scenario", "engine"), LEAST_ROWS),
+    ("engine", ("engine",), LEAST_ROWS),
+)
+"""Scope of a range, the words of its class, and the rows that it needs."""
+
+
 def residuals(table: Table, apart: Predicted, unknown: Predicted) -> list[dict]:
-    """Ranges by class from kept-back rows; of what nobody measured from left-out models."""
+    """Ranges by class: of a measured model from kept-back rows, of others from left-out models."""
     found = []
+    of_runs = np.array([c.scenario in RUNS for c in table.classes])
     for metric in METRICS:
         seconds = getattr(table, metric)
-        of_runs = np.array([c.scenario in RUNS for c in table.classes])
         wanted = (of_runs == (metric == "throughput")) & np.isfinite(seconds)
-        ratio = seconds / getattr(apart, metric)
-        wanted &= np.isfinite(ratio)
-        everywhere = np.percentile(ratio[wanted], (LOW, HIGH)) - 1
-        for scope, words in (
-            ("class", ("scenario", "engine", "device", "kind")),
-            ("device", ("scenario", "device")),
-            ("device", ("device",)),
-            ("engine", ("scenario", "engine")),
-            ("engine", ("engine",)),
-        ):
+        ratios = {True: seconds / getattr(apart, metric), False: seconds / getattr(unknown, metric)}
+        wanted &= np.isfinite(ratios[True]) & (ratios[True] > 0) & (ratios[False] > 0)
+        for scope, words, least in SCOPES:
+            ratio = ratios[scope == "model"]
+            everywhere = np.percentile(ratio[wanted], (LOW, HIGH)) - 1
             keys = [tuple(getattr(c, word) for word in words) for c in table.classes]
             for key in sorted(set(keys)):
                 chosen = wanted & np.array([each == key for each in keys])
-                if chosen.sum() >= LEAST_ROWS:
+                if chosen.sum() >= least:
                     own = dict(zip(words, key, strict=True))
                     found.append(_range(metric, scope, own, ratio[chosen], everywhere))
-        left = seconds / getattr(unknown, metric)
-        found.append(_range(metric, "none", {}, left[wanted & np.isfinite(left)], None))
+        found.append(_range(metric, "none", {}, ratios[False][wanted], None))
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from llmplan.analyze.estimate import solved
+from llmplan.analyze.estimate import Problem, solved
 from llmplan.analyze.ingredients import Ingredients
 from llmplan.analyze.steady import Constants, Demand, Pools
 from llmplan.analyze.traffic import Scenario
@@ -45,19 +45,20 @@ FIRST_TOKEN_WEIGHT: Final = 0.5
 ROBUST: Final = 0.1
 """Relative error beyond which a measurement counts for less."""
 LEVELS: Final = (
-    ("device",),
-    ("engine", "device"),
-    ("engine", "kind"),
-    ("engine", "kind", "format"),
-    ("engine", "device", "kind"),
-    ("engine", "device", "kind", "format"),
-    ("engine", "generation", "device", "scenario"),
-    ("engine", "scenario", "kind"),
-    ("engine", "device", "kind", "format", "scenario"),
+    (("device",), 25.0),
+    (("engine", "device"), 25.0),
+    (("engine", "kind"), 25.0),
+    (("engine", "kind", "format"), 25.0),
+    (("engine", "device", "kind"), 25.0),
+    (("engine", "device", "kind", "format"), 25.0),
+    (("engine", "generation", "device", "scenario"), 3.0),
+    (("engine", "scenario", "kind"), 25.0),
+    (("engine", "device", "kind", "format", "scenario"), 25.0),
+    (("engine", "device", "model", "format"), 3.0),
+    (("engine", "generation", "device", "model", "format", "scenario"), 3.0),
 )
-"""Classes that may differ from the constants, wide ones first."""
-SHRINK: Final = 3.0
-"""Measurements that a class needs to be believed by half."""
+"""Classes that may differ from the constants, and the measurements that each needs to be believed
+by half. Wide ones need more, so that what is one model's own is not told of others."""
 ROUNDS: Final = 6
 
 
@@ -154,14 +155,14 @@ def predicted(
             continue
         values = constants[engine_of[rows]].T
         pools = fold.pools and (some(fold.pools[0], keep), some(fold.pools[1], keep))
-        steady = solved(
+        problem = Problem(
             fold.scenario,
             some(fold.found, keep),  # type: ignore[arg-type]
-            Constants(*values, tpot_times[rows], ttft_times[rows]),
             some(fold.demand, keep),  # type: ignore[arg-type]
-            rate=None if fold.rate is None else fold.rate[keep],
-            prefill=pools or None,  # type: ignore[arg-type]
+            None if fold.rate is None else fold.rate[keep],
+            pools or None,  # type: ignore[arg-type]
         )
+        steady = solved(problem, Constants(*values, tpot_times[rows], ttft_times[rows]))
         out.tpot[rows] = steady.tpot_s
         out.ttft[rows] = steady.ttft_s
         out.throughput[rows] = steady.requests_per_s * table.tokens[rows]
@@ -239,18 +240,19 @@ class Effect:
 def effects(table: Table, ratio: Array, wanted: NDArray[np.bool_]) -> tuple[Array, list[Effect]]:
     """What classes differ by: a robust ridge over all levels at once; of every row, and each."""
     known = wanted & np.isfinite(ratio)
-    columns, names = [], []
-    for level in LEVELS:
+    columns, names, shrink = [], [], []
+    for level, needed in LEVELS:
         words = [tuple(getattr(c, word) for word in level) for c in table.classes]
         for values in sorted({w for w, k in zip(words, known, strict=True) if k}):
             columns.append(np.array([w == values for w in words], float))
             names.append((level, values))
+            shrink.append(needed)
     design, target = np.array(columns).T, np.where(known, ratio, 0.0)
     weight = known.astype(float)
     solution = np.zeros(len(names))
     for _ in range(ROUNDS):
         weighted = design * (weight * known)[:, None]
-        normal = design.T @ weighted + SHRINK * np.eye(len(names))
+        normal = design.T @ weighted + np.diag(shrink)
         solution = np.linalg.solve(normal, weighted.T @ target)
         off = np.abs(target - design @ solution)
         weight = np.maximum(ROBUST / 2 / np.maximum(off, ROBUST / 2), 0.02)

@@ -30,8 +30,8 @@ from llmplan.analyze.steady import Constants
 from llmplan.hardware.device import Device, UnitRate
 from llmplan.ops.base import Step
 from llmplan.perf.overheads import ServingProfile, serving_profile
+from llmplan.perf.parts import Part
 from llmplan.perf.step import StepModel
-from llmplan.perf.timed import Part
 from llmplan.units import Provenance
 
 US: Final = 1e-6

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmplan.analyze.estimate import Estimate, Figure, step_model, work_of
+from llmplan.analyze.estimate import Estimate, step_model, work_of
 from llmplan.analyze.flops import absorbed
 from llmplan.analyze.ingredients import decode_steps, prompt_steps
+from llmplan.analyze.ranges import Figure
 from llmplan.hardware.device import Device
 from llmplan.model.compiled import Model
 from llmplan.ops.base import Step

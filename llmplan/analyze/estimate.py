@@ -7,6 +7,7 @@ import numpy as np
 
 from llmplan.analyze import steady as serving_model
 from llmplan.analyze.ingredients import Ingredients, Work, ingredients
+from llmplan.analyze.ranges import Figure, figure_of, of_request, rate_within
 from llmplan.analyze.steady import Constants, Demand, Pools, Steady
 from llmplan.analyze.traffic import (
     Deployed,
@@ -24,40 +25,21 @@ from llmplan.perf.overheads import (
     Overheads,
     ServingClass,
     ServingProfile,
-    Spread,
     leftover_times,
     overheads_of,
     serving_profile,
     spread_of,
 )
 from llmplan.perf.step import StepModel
-from llmplan.units import Provenance
 
 MOST_OFFLINE: Final = 2048
 """Requests that engines run at once where memory would hold more."""
 UNLIMITED: Final = 1e9
+BY_RUN: Final = (Scenario.OFFLINE, Scenario.STATIC_BATCH)
+"""Scenarios that are measured by the throughput of a whole run."""
 NO_DRAFTS: Final = Drafts()
 SENT_FRAC: Final = 0.7
 """Of a link's rate, for caches that are sent between pools."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A value with the range that eight of ten like measurements fell into.
-
-    Attributes:
-        low: 10th percentile of what was measured for like deployments.
-        value: The estimate.
-        high: 90th percentile.
-        provenance: Fitted where this class was measured, assumed elsewhere.
-        note: What the range was taken from.
-    """
-
-    low: float
-    value: float
-    high: float
-    provenance: Provenance
-    note: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +60,6 @@ class Estimate:
         is_overloaded: The rate is more than can be served.
         decoding: Requests that decode at once on a worker.
         waiting: Requests beyond the slots of a worker.
-        notes: What the reader should know.
     """
 
     deployed: Deployed
@@ -94,7 +75,6 @@ class Estimate:
     is_overloaded: bool
     decoding: float
     waiting: float
-    notes: tuple[str, ...]
 
 
 def step_model(
@@ -208,6 +188,7 @@ def class_of(deployed: Deployed, scenario: str) -> ServingClass:
         kind=deployed.kind,
         format=format_word(deployed.model),
         scenario="disaggregated" if deployed.prefill else scenario,
+        model=deployed.model.identity.name,
     )
 
 
@@ -225,25 +206,38 @@ def constants_of(
     )
 
 
-def solved(
-    scenario: Scenario,
-    found: Ingredients,
-    constants: Constants,
-    demand: Demand,
-    *,
-    rate: Array | None = None,
-    prefill: tuple[Ingredients, Pools] | None = None,
-) -> Steady:
-    """The serving model of a scenario; all rows are of one."""
-    if prefill:
-        return serving_model.disaggregated(prefill[0], found, constants, demand, prefill[1])
-    match scenario:
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What the serving model solves; all rows are of one scenario.
+
+    Attributes:
+        scenario: How requests come.
+        found: Step times.
+        demand: What is asked.
+        rate: Requests a second and worker, shape [rows], of an open loop.
+        prefill: Step times and counts of workers for prompts; None where all do both.
+    """
+
+    scenario: Scenario
+    found: Ingredients
+    demand: Demand
+    rate: Array | None = None
+    prefill: tuple[Ingredients, Pools] | None = None
+
+
+def solved(problem: Problem, constants: Constants) -> Steady:
+    """The serving model of the scenario."""
+    found, demand = problem.found, problem.demand
+    if problem.prefill:
+        prompts, pools = problem.prefill
+        return serving_model.disaggregated(prompts, found, constants, demand, pools)
+    match problem.scenario:
         case Scenario.STATIC_BATCH:
             return serving_model.static_batch(found, constants, demand)
         case Scenario.OFFLINE:
             return serving_model.offline(found, constants, demand)
-        case Scenario.OPEN_LOOP if rate is not None:
-            return serving_model.open_loop(found, constants, demand, rate)
+        case Scenario.OPEN_LOOP if problem.rate is not None:
+            return serving_model.open_loop(found, constants, demand, problem.rate)
         case _:
             return serving_model.closed_loop(found, constants, demand)
 
@@ -270,92 +264,50 @@ def estimate(
         InputError: Nothing says how many requests there are.
     """
     fitted = profile or serving_profile()
+    problem = problem_of(deployed, traffic, drafts, fitted.skew)
+    known = class_of(deployed, traffic.scenario.value)
+    steady = solved(problem, constants_of(fitted, known))
+    first = figure_of(float(steady.ttft_s[0]), spread_of(fitted, "ttft", known))
+    between = figure_of(float(steady.tpot_s[0]), spread_of(fitted, "tpot", known))
+    whole = of_request(first, between, max(traffic.osl - 1, 0.0))
+    requests = float(steady.requests_per_s[0]) * deployed.workers
+    tokens = requests * traffic.osl
+    is_overloaded = not np.isfinite(first.value)
+    if traffic.scenario in BY_RUN or is_overloaded:
+        rate = figure_of(tokens, spread_of(fitted, "throughput", known))
+    else:
+        rate = rate_within(tokens, between if deployed.prefill else whole)
+    if traffic.rate is not None:
+        rate = rate.at_most(traffic.rate * traffic.osl)
+    beyond = max(in_flight(deployed, traffic) - float(deployed.slots or UNLIMITED), 0.0)
+    return Estimate(
+        deployed=deployed,
+        traffic=traffic,
+        drafts=drafts,
+        steady=steady,
+        found=problem.found,
+        ttft_s=first,
+        tpot_s=between,
+        e2e_s=whole,
+        output_tokens_per_s=rate,
+        requests_per_s=requests,
+        is_overloaded=is_overloaded,
+        decoding=float(steady.decoding[0]),
+        waiting=0.0 if traffic.scenario is Scenario.OPEN_LOOP else beyond,
+    )
+
+
+def problem_of(deployed: Deployed, traffic: Traffic, drafts: Drafts, skew: float) -> Problem:
+    """Step times of a deployment, and what is asked of it, one row."""
     work = work_of(deployed, traffic, drafts)
-    found = ingredients(step_model(deployed, fitted.skew), work)
     prefill = None
     if deployed.prefill:
-        prefill = (
-            ingredients(step_model(deployed, fitted.skew, prefill=True), work),
-            pools_of(deployed, traffic),
-        )
-    demand = demand_of(deployed, traffic, drafts)
-    rate = None if traffic.rate is None else np.array([traffic.rate / deployed.workers])
-    known = class_of(deployed, traffic.scenario.value)
-    constants = constants_of(fitted, known)
-    steady = solved(traffic.scenario, found, constants, demand, rate=rate, prefill=prefill)
-    return _figures(deployed, traffic, drafts, steady, found, fitted, known)
-
-
-def _figures(
-    deployed: Deployed,
-    traffic: Traffic,
-    drafts: Drafts,
-    steady: Steady,
-    found: Ingredients,
-    fitted: ServingProfile,
-    known: ServingClass,
-) -> Estimate:
-    ttft, tpot = float(steady.ttft_s[0]), float(steady.tpot_s[0])
-    requests = float(steady.requests_per_s[0]) * deployed.workers
-    of_tpot = spread_of(fitted, "tpot", known)
-    of_ttft = spread_of(fitted, "ttft", known)
-    by_run = traffic.scenario in (Scenario.OFFLINE, Scenario.STATIC_BATCH)
-    of_rate = spread_of(fitted, "throughput", known) if by_run else _inverse(of_tpot)
-    later = max(traffic.osl - 1, 0.0)
-    first, between = _figure(ttft, of_ttft), _figure(tpot, of_tpot)
-    whole = Figure(
-        first.low + later * between.low,
-        first.value + later * between.value,
-        first.high + later * between.high,
-        between.provenance,
-        "the first token and all further ones",
-    )
-    is_overloaded = not np.isfinite(ttft)
-    waiting = max(in_flight(deployed, traffic) - float(deployed.slots or UNLIMITED), 0.0)
-    return Estimate(
-        deployed,
-        traffic,
-        drafts,
-        steady,
-        found,
-        first,
-        between,
-        whole,
-        _figure(requests * traffic.osl, of_rate),
-        requests,
-        is_overloaded,
-        float(steady.decoding[0]),
-        0.0 if traffic.scenario is Scenario.OPEN_LOOP else waiting,
-        (),
-    )
-
-
-def _figure(value: float, spread: Spread) -> Figure:
-    is_class = spread.scope == "class"
-    return Figure(
-        value * (1 + spread.low),
-        value,
-        value * (1 + spread.high),
-        Provenance.FITTED if is_class else Provenance.ASSUMED,
-        SCOPES[spread.scope].format(rows=spread.rows, error=f"{spread.median_error:.0%}"),
-    )
-
-
-SCOPES: Final = {
-    "class": "{rows} measurements of this engine, GPU and kind of model: median error {error}",
-    "device": "{rows} measurements of this GPU under other engines or models: median error {error}",
-    "engine": "{rows} measurements of this engine on other GPUs or models: median error {error}",
-    "none": "no like deployment was measured; {rows} of all kinds, each left out of the fit: median"
-    " error {error}",
-}
-
-
-def _inverse(spread: Spread) -> Spread:
-    """Of a rate, from that of a time."""
-    return Spread(
-        1 / (1 + spread.high) - 1,
-        1 / (1 + spread.low) - 1,
-        spread.scope,
-        spread.rows,
-        spread.median_error,
+        prompts = ingredients(step_model(deployed, skew, prefill=True), work)
+        prefill = (prompts, pools_of(deployed, traffic))
+    return Problem(
+        traffic.scenario,
+        ingredients(step_model(deployed, skew), work),
+        demand_of(deployed, traffic, drafts),
+        None if traffic.rate is None else np.array([traffic.rate / deployed.workers]),
+        prefill,
     )

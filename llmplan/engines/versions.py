@@ -7,7 +7,9 @@ from typing import Final, TypeAlias
 Version: TypeAlias = tuple[int, ...]
 """(major, minor, patch …) of a release; pre-releases count as the release they lead to."""
 
-_NUMBER: Final = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?")
+_NUMBER: Final = re.compile(
+    r"(?<![\d.])v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?!\d)"
+)
 _DAY: Final = re.compile(r"(20\d\d)(?:-(\d\d)(?:-(\d\d))?)?")
 _UNRELEASED: Final = (0, 1)
 """Builds of a main branch call themselves 0.1.dev…: their number says nothing."""

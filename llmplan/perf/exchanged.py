@@ -14,7 +14,8 @@ from llmplan.ops.moe import Experts
 from llmplan.parallel.collectives import Phase, PlacedCollective, Team
 from llmplan.perf.choice import Curve, KernelShelf
 from llmplan.perf.kernels import US, Column, Columns, Labels
-from llmplan.perf.timed import DECODE_TOKENS, Part
+from llmplan.perf.parts import Part
+from llmplan.perf.timed_attention import DECODE_TOKENS
 from llmplan.units import Provenance
 
 TABLE_WORDS: Final = {
@@ -132,11 +133,13 @@ def _seconds(
         found = _dispatch(collective, phase, model, tokens, shelf)
         if found:
             seconds, curve = found
+            if nodes == 1:
+                seconds = np.minimum(seconds, _gathered(collective, phase, model, tokens, shelf))
             return _across(seconds, leaving, nodes, group), curve, ""
-    curve = ring_curve(collective.kind, collective.ranks, shelf)
+    within = max(collective.ranks // nodes, 2)
+    curve = ring_curve(collective.kind, within, shelf)
     kept = _kept(collective, model, collective.ranks)
     payload = collective.payload_bytes * tokens / collective.token_shares * kept
-    within = max(collective.ranks // nodes, 2)
     seconds = curve.seconds(_columns(payload, within))
     if not shelf.rates.link_bytes_per_s:
         seconds, reason = over_host(seconds, payload, collective, curve, group), HOST_REASON
@@ -168,14 +171,18 @@ def _columns(payload: Column, ranks: int) -> Columns:
     return {"gpus": np.full_like(payload, ranks), "bytes": np.maximum(payload, 1.0)}
 
 
+def _timed_ranks(curve: Curve) -> float:
+    return curve.fitted.ranges["gpus"][1]
+
+
 def ring_curve(kind: CollectiveKind, ranks: int, shelf: KernelShelf) -> Curve:
-    """The engine's own all-reduce, or the library."""
+    """The engine's own all-reduce, or the library over more ranks than it was timed on."""
     word = TABLE_WORDS[kind]
-    probe = _columns(PROBE_BYTES, min(ranks, 8))
+    probe = _columns(PROBE_BYTES, ranks)
     wanted: Labels = {"op": word, "dtype": "half", "kernel": "NCCL"}
     if kind is CollectiveKind.ALL_REDUCE:
         own = shelf.best("collectives", {"op": word, "dtype": "bfloat16"}, probe)
-        if own and f"/{shelf.engine}/" in own.labels["src"]:
+        if own and f"/{shelf.engine}/" in own.labels["src"] and ranks <= _timed_ranks(own):
             return own
     found = shelf.best("collectives", wanted, probe)
     if not found:
@@ -220,6 +227,21 @@ def _dispatch(
         return None
     seconds = np.minimum.reduce([s for s, _ in found])
     return seconds, found[0][1]
+
+
+def _gathered(
+    collective: Collective, phase: str, model: Model, tokens: Column, shelf: KernelShelf
+) -> Column:
+    """The same without kernels made for it: gather all tokens, scatter the sums of all experts.
+
+    Engines choose so where tokens are few, or where they were not told otherwise.
+    """
+    kind = CollectiveKind.ALL_GATHER if phase == "dispatch" else CollectiveKind.REDUCE_SCATTER
+    experts = _experts(model)
+    token_bytes = experts.hidden_size * experts.activation_width_bytes
+    buffer = tokens / collective.token_shares * collective.ranks * token_bytes
+    curve = ring_curve(kind, collective.ranks, shelf)
+    return curve.seconds(_columns(buffer, collective.ranks))
 
 
 def _leaving(collective: Collective, model: Model, tokens: Column, nodes: int) -> Column:

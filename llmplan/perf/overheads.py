@@ -79,6 +79,7 @@ class Leftover(Strict):
     device: str = ""
     kind: str = ""
     format: str = ""
+    model: str = ""
     times: float
     rows: int
 
@@ -88,8 +89,9 @@ class Residual(Strict):
 
     Attributes:
         metric: ``tpot``, ``ttft`` or ``throughput``.
-        scope: ``class`` where engine, device and kind were measured together, else ``engine``,
-            ``device``, or ``none``.
+        scope: ``model`` where this model was measured on this engine and device: of rows that were
+            kept back; else of models that were left out of every fit: ``class`` where engine,
+            device and kind were measured together, else ``device``, ``engine``, or ``none``.
         low: 10th percentile.
         high: 90th percentile.
         median_error: Of absolute errors.
@@ -102,6 +104,7 @@ class Residual(Strict):
     engine: str = ""
     device: str = ""
     kind: str = ""
+    model: str = ""
     low: float
     high: float
     median_error: float
@@ -132,6 +135,7 @@ class ServingClass:
         format: Word of the stored weights: bf16, fp8, nvfp4, mxfp4, int4, int8.
         scenario: ``closed_loop``, ``open_loop``, ``static_batch``, ``offline``, ``single_stream``,
             ``disaggregated``.
+        model: Catalogue name.
     """
 
     engine: str
@@ -140,6 +144,7 @@ class ServingClass:
     kind: str
     format: str
     scenario: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,7 @@ def leftover_times(profile: ServingProfile, metric: str, found: ServingClass) ->
 def _holds(each: Leftover, metric: str, found: ServingClass) -> bool:
     if each.metric != metric:
         return False
-    words = ("scenario", "engine", "generation", "device", "kind", "format")
+    words = ("scenario", "engine", "generation", "device", "kind", "format", "model")
     return all(getattr(each, word) in ("", getattr(found, word)) for word in words)
 
 
@@ -205,9 +210,9 @@ def spread_of(profile: ServingProfile, metric: str, found: ServingClass) -> Spre
         if each.metric == metric
         and all(
             getattr(each, word) in ("", getattr(found, word))
-            for word in ("scenario", "engine", "device", "kind")
+            for word in ("scenario", "engine", "device", "kind", "model")
         )
     ]
-    order = ("class", "device", "engine", "none")
+    order = ("model", "class", "device", "engine", "none")
     best = min(fitting, key=lambda each: (order.index(each.scope), not each.scenario, -each.rows))
     return Spread(best.low, best.high, best.scope, best.rows, best.median_error)

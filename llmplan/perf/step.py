@@ -17,7 +17,7 @@ from llmplan.perf.choice import KernelShelf
 from llmplan.perf.exchanged import exchange_part
 from llmplan.perf.kernels import Column
 from llmplan.perf.merged import Launch, launches
-from llmplan.perf.timed import Part, part_of
+from llmplan.perf.parts import Part, part_of
 
 
 @dataclass(frozen=True)
