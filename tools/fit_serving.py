@@ -45,7 +45,7 @@ from llmplan.perf.step import StepModel
 SKEW = 0.7
 """Spread of the popularity of experts: the best of a scan over these measurements."""
 FOLDS = 5
-LEAST_EFFECT = 0.02
+LEAST_EFFECT = 0.004
 """Logarithm of a factor below which a class is not told apart."""
 LEAST_ROWS = 8
 """Rows that a class needs to have a range of its own."""
