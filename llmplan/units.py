@@ -6,6 +6,7 @@ Core values are SI base units (bytes, seconds, FLOPs, watts); scaling happens he
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from math import floor, log10
 from typing import Final
 
 from llmplan.errors import InputError, printable
@@ -20,8 +21,10 @@ _SIZE_UNITS: Final = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 _COUNT_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20}
+LONG_S: Final = 9.9995
+"""Times from here on are said in seconds: four digits of milliseconds do not hold them."""
 _TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
-_NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
+_NUMBER: Final = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 
 
 class Provenance(StrEnum):
@@ -120,6 +123,22 @@ def format_flops(flops: float) -> str:
         if abs(flops) >= scale:
             return f"{flops / scale:,.2f} {unit}"
     return f"{flops:,.0f} FLOP"
+
+
+def format_digits(value: float) -> str:
+    """Three digits that say something, whole numbers in full: ``1.02``, ``37.2``, ``1,024``."""
+    if value >= 100 or value == 0:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-3:
+        return f"{value:.3g}"
+    return f"{value:.{max(2 - floor(log10(abs(value))), 0)}f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A time in four digits: ``15.56 ms``, from ten seconds on ``12.34 s``."""
+    if seconds >= 1000:
+        return f"{seconds:,.0f} s"
+    return f"{seconds:.4g} s" if seconds >= LONG_S else f"{seconds * 1e3:,.4g} ms"
 
 
 def format_tokens_down(tokens: int) -> str:

@@ -227,6 +227,110 @@ def test_what_cannot_be_answered_is_refused_with_the_reason(arguments, words):
     assert words in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--rate", "1e-300"), "from 0.000001 to 1,000,000"),
+        (("--rate", "1e300"), "from 0.000001 to 1,000,000"),
+        (("--rate", "nan"), "from 0.000001 to 1,000,000"),
+        (("--scenario", ""), "unknown scenario ''"),
+        (("--isl", "١٢"), "no token count"),
+        (("--pp-layers", "9" * 5000), "--pp-layers lists the layers"),
+        (("--engine", "vllm@" + "9" * 5000 + ".1"), "no version of vllm"),
+    ],
+)
+def test_values_that_no_one_means_are_refused_without_noise(arguments, words):
+    ran = llmplan("estimate", *DENSE, *arguments)
+
+    assert ran.exit_code == 2
+    assert words in ran.stderr
+    assert ran.stderr.startswith("error: ")
+    assert "Warning" not in ran.stderr
+
+
+def test_a_layout_that_nobody_asked_for_is_not_blamed_on_the_reader():
+    ran = llmplan("estimate", "gemma-7b", "--gpus", "72xMI300X", "--engine", "llama.cpp")
+
+    assert ran.exit_code == 2
+    assert "no layout of gemma-7b on 9n8xmi300x works: pipeline" in ran.stderr
+    assert "Ask for fewer GPUs" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("llama-3.1-8b", "--gpus", "H100", "--draft", "llama-3.2-1b"), "draft model is held"),
+        (("deepseek-v3", "--gpus", "8xH200", "--mtp"), "MTP modules are held"),
+        (("llama-3.1-8b", "--gpus", "3xH100", "--tp", "2"), "figures for each GPU are of the 2"),
+        (("llama-3.1-8b", "--gpus", "H100", "--osl", "1"), "outputs of one token"),
+        (
+            ("llama-3.1-8b", "--gpus", "8xH100", "--tp", "1", "--concurrency", "2"),
+            "2 in flight are fewer than the 8 copies",
+        ),
+    ],
+)
+def test_figures_that_say_less_than_they_seem_to_are_named(arguments, words):
+    ran = llmplan("estimate", *arguments)
+
+    assert ran.exit_code == 0
+    assert words in ran.stderr
+
+
+def test_one_of_a_kind_is_said_in_the_singular():
+    served = ("llama-3.1-8b", "--gpus", "H100", "--engine", "vllm", "--max-num-seqs", "1")
+    rate = llmplan("estimate", *DENSE, "--rate", "1", "--osl", "1").stdout
+    static = llmplan("estimate", *served, "--scenario", "static", "--concurrency", "1").stdout
+
+    assert "1 output token, 1 request a second" in rate
+    assert "1 request together" in static
+    assert "; 1 place in all" in static
+
+
+def test_large_figures_are_plain_numbers():
+    many = ("smollm2-135m", "--gpus", "H100", "--engine", "vllm", "--concurrency", "4096")
+    ran = llmplan("estimate", *many, "--ttft", "20s", "--osl", "16")
+
+    assert "e+0" not in ran.stdout + ran.stderr
+
+
+def test_a_bound_of_many_seconds_is_told_in_seconds():
+    crowd = ("--concurrency", "4096", "--ttft", "20s")
+    ran = llmplan("estimate", *DENSE, *crowd)
+
+    assert ran.exit_code == 1
+    assert "TTFT misses 20 s: " in ran.stderr
+
+
+def test_a_count_that_is_typed_twice_is_one_row():
+    traffic = TrafficOptions(concurrency="8,64,8")
+
+    assert traffic.requests() == (8, 64)
+    assert len(asked("llama-3.1-8b", "H100", "vllm", concurrency="8,64,8").result.sweep) == 2
+
+
+def test_the_table_says_which_bounds_are_held():
+    text = llmplan("estimate", *DENSE, "--ttft", "20s", "--tpot", "1ms").stdout
+    crowded = llmplan("estimate", *DENSE, "--rate", "500", "--ttft", "20s").stdout
+
+    assert "TTFT at the most       20 s: met" in text
+    assert "TPOT at the most       1 ms: missed" in text
+    assert "TTFT at the most       20 s: missed" in crowded
+
+
+def test_scenarios_are_read_in_any_case():
+    assert (
+        "8 requests together"
+        in llmplan("estimate", *DENSE, "--scenario", "Static", "--concurrency", "8").stdout
+    )
+
+
+def test_a_range_of_both_is_not_spelled_out_twice():
+    text = llmplan("estimate", *DENSE).stdout
+
+    assert text.count("Range of TTFT") == 1
+    assert "Range of whole request and tokens/s: from those of TTFT and TPOT." in text
+
+
 def test_an_unknown_network_is_named_as_assumed():
     answer = asked("llama-3.1-70b", "2n8xRTX-4090", "vllm", LayoutOptions(tp=8, pp=2), osl="64")
 
@@ -241,6 +345,34 @@ def test_html_draws_both_waterfalls_and_the_roofline(tmp_path):
 
     assert ran.exit_code == 0
     assert page.read_text(encoding="utf-8").count("<svg") == 4
+
+
+def test_html_has_every_operator_without_explain(tmp_path):
+    page = tmp_path / "page.html"
+
+    ran = llmplan("estimate", *DENSE, "--format", "html", "-o", str(page))
+
+    text = page.read_text(encoding="utf-8")
+    assert ran.exit_code == 0
+    assert text.count("operator by operator (* assumed)") == 2
+    assert "<td>lm_head</td>" in text
+    assert "operator by operator" not in llmplan("estimate", *DENSE).stdout
+
+
+def test_html_of_a_refusal_has_neither_charts_nor_operators(tmp_path):
+    page = tmp_path / "page.html"
+
+    ran = llmplan("estimate", *DENSE, "--rate", "500", "--format", "html", "-o", str(page))
+
+    assert ran.exit_code == 1
+    assert "<svg" not in page.read_text(encoding="utf-8")
+
+
+def test_a_waterfall_tells_the_host_from_launches():
+    answer = asked("llama-3.1-8b", "H100", "vllm")
+
+    for waterfall in page_of(answer.result, answer.inputs).waterfalls:
+        assert "host" in {word for _, _, word in waterfall.bars}
 
 
 def test_the_table_is_for_80_columns():

@@ -228,6 +228,8 @@ def test_tables_without_a_curve_or_a_profile_are_skipped(tmp_path, monkeypatch):
         (("--data", "times.csv", "--gpu", "h100", "--op", "gem"), "gemm"),
         (("--data", "empty"), "holds no CSV"),
         (("--data", "nowhere.csv"), "cannot be read"),
+        (("--gpu", "h100"), "add --data FILE"),
+        (("--op", "gemm"), "add --data FILE"),
     ],
 )
 def test_mistakes_are_told(tmp_path, monkeypatch, arguments, words):

@@ -380,3 +380,13 @@ def test_the_page_shows_what_the_command_gives(shipped, monkeypatch):
     assert tool.with_tables(page, text) == page
     with pytest.raises(ValueError, match="no lines"):
         tool.parts("no markers")
+
+
+@pytest.mark.parametrize(("measured_ms", "shown"), [("9000", "9,000 ms"), ("23030", "23.03 s")])
+def test_long_times_are_told_in_seconds(tmp_path, measured_ms, shown):
+    path = write(tmp_path / "runs.csv", {"ttft_ms": measured_ms})
+
+    outcome = llmplan("validate", "perf", "--data", str(path))
+
+    assert shown in outcome.stdout
+    assert "e+" not in outcome.stdout

@@ -7,7 +7,7 @@ import numpy as np
 
 from llmplan.analyze import steady as serving_model
 from llmplan.analyze.ingredients import Ingredients, Work, ingredients
-from llmplan.analyze.ranges import Figure, figure_of, of_request, rate_within
+from llmplan.analyze.ranges import Figure, as_it_comes, figure_of, of_request, rate_within
 from llmplan.analyze.steady import Constants, Demand, Pools, Steady
 from llmplan.analyze.traffic import (
     Deployed,
@@ -266,7 +266,8 @@ def estimate(
     fitted = profile or serving_profile()
     problem = problem_of(deployed, traffic, drafts, fitted.skew)
     known = class_of(deployed, traffic.scenario.value)
-    steady = solved(problem, constants_of(fitted, known))
+    constants = constants_of(fitted, known)
+    steady = solved(problem, constants)
     first = figure_of(float(steady.ttft_s[0]), spread_of(fitted, "ttft", known))
     between = figure_of(float(steady.tpot_s[0]), spread_of(fitted, "tpot", known))
     whole = of_request(first, between, max(traffic.osl - 1, 0.0))
@@ -277,8 +278,11 @@ def estimate(
         rate = figure_of(tokens, spread_of(fitted, "throughput", known))
     else:
         rate = rate_within(tokens, between if deployed.prefill else whole)
-    if traffic.rate is not None:
-        rate = rate.at_most(traffic.rate * traffic.osl)
+    if traffic.rate is not None and not is_overloaded:
+        most = serving_model.offline(problem.found, constants, problem.demand).requests_per_s
+        served = float(most[0]) * deployed.workers * traffic.osl
+        capacity = figure_of(served, spread_of(fitted, "throughput", known))
+        rate = as_it_comes(traffic.rate * traffic.osl, capacity)
     beyond = max(in_flight(deployed, traffic) - float(deployed.slots or UNLIMITED), 0.0)
     return Estimate(
         deployed=deployed,

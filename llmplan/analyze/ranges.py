@@ -38,16 +38,6 @@ class Figure:
     provenance: Provenance
     note: str
 
-    def at_most(self, limit: float) -> "Figure":
-        """No part of it beyond a limit."""
-        return Figure(
-            min(self.low, limit),
-            min(self.value, limit),
-            min(self.high, limit),
-            self.provenance,
-            self.note,
-        )
-
 
 def figure_of(value: float, spread: Spread) -> Figure:
     """A value in the range of its class."""
@@ -83,3 +73,8 @@ def rate_within(value: float, time: Figure) -> Figure:
         time.provenance,
         time.note,
     )
+
+
+def as_it_comes(rate: float, capacity: Figure) -> Figure:
+    """What is served of requests that come at a rate: all of it, but for a lower capacity."""
+    return Figure(min(rate, capacity.low), rate, rate, capacity.provenance, capacity.note)

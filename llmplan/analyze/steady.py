@@ -21,6 +21,8 @@ from llmplan.ops.base import Array
 ROUNDS: Final = 24
 """Of the fixed point, each halving the distance."""
 US: Final = 1e-6
+LEAST_DECODING: Final = 0.02
+"""Part of the requests that decode at least, however long first tokens take."""
 MOST_BUSY: Final = 0.98
 """Share of its time that a pool works, at most: queues beyond it have no steady state."""
 
@@ -192,7 +194,7 @@ def closed_loop(found: Ingredients, c: Constants, demand: Demand) -> Steady:
         ttft = _first_token(found, c, steady.step_s, running, demand.spread)
         steady = _steady(found, c, demand, decoding, ttft)
         life = ttft + demand.output_tokens * steady.tpot_s
-        decoding = (decoding + np.maximum(running * (1 - ttft / life), 0.5)) / 2
+        decoding = (decoding + running * np.maximum(1 - ttft / life, LEAST_DECODING)) / 2
     life = steady.ttft_s + demand.output_tokens * steady.tpot_s
     queued = np.maximum(demand.requests / running - 1, 0) * life
     return Steady(
@@ -307,7 +309,7 @@ def disaggregated(
         queue = np.maximum(waiting, busy * p / (2 * (1 - busy)))
         ttft = (ttft + c.ttft_times * (own + queue)) / 2
         running = np.minimum(demand.requests * (1 - ttft / life), demand.slots)
-        decoding = (decoding + np.maximum(running, 0.5)) / 2
+        decoding = (decoding + np.maximum(running, LEAST_DECODING * demand.requests)) / 2
     step = step_s(decode, c, decoding, demand)
     between = step / demand.accepted
     return Steady(

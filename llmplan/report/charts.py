@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from io import StringIO
 from typing import Any, Final
 
+from llmplan.report.chart_marks import label_points, readable_ticks
 from llmplan.report.page import Chart, Waterfall
 
 WATERFALL_COLOURS: Final = {
@@ -11,6 +12,7 @@ WATERFALL_COLOURS: Final = {
     "memory": "#3b6ea5",
     "network": "#7d5ba6",
     "launch": "#8a8d91",
+    "host": "#c59a3a",
 }
 
 
@@ -42,16 +44,15 @@ def chart_svg(chart: Chart) -> str:
     figure = _figure(4.2)
     axes = figure.add_subplot(xscale="log", yscale="log")
     axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
-    axes.set_xticks(*map(list, zip(*chart.x_ticks, strict=True)), minor=False)
-    axes.minorticks_off()
     for line in chart.lines:
         style = "none" if line.is_points else "-"
         marker = "" if chart.is_fine and not line.is_points else "o"
         axes.plot(line.x, line.y, linestyle=style, marker=marker, markersize=3, label=line.name)
-        for x, y, label in zip(line.x, line.y, line.labels, strict=False):
-            axes.annotate(label, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=6)
-    axes.grid(visible=True, which="both", alpha=0.25)
-    axes.legend()
+    readable_ticks(axes, chart.x_ticks)
+    axes.grid(visible=True, which="major", alpha=0.25)
+    # beside the axes: inside, it would lie on points
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    label_points(figure, axes, chart.lines)
     return _svg(figure)
 
 
@@ -71,6 +72,7 @@ def waterfall_svg(waterfall: Waterfall) -> str:
     axes.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=8)
     axes.invert_yaxis()
     axes.grid(visible=True, axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
     axes.legend(loc="lower left")
     return _svg(figure)
 

@@ -1,5 +1,6 @@
 """The page of an estimate: headline figures with their ranges, then where the time goes."""
 
+from collections.abc import Iterator
 from math import ceil, floor, log10
 from textwrap import fill
 from typing import Any, Final
@@ -7,13 +8,16 @@ from typing import Any, Final
 from llmplan.report.page import Chart, Derivations, Line, Page, Table, Waterfall, columns
 from llmplan.report.pictures import bar
 from llmplan.results import schema
+from llmplan.units import format_digits, format_seconds
 
 MS: Final = 1e3
+TERA: Final = 1e12
 LINE: Final = 79
 LONGEST_NAME: Final = 27
 BAR: Final = 10
 LONG_S: Final = 10.0
 """From here on a table says seconds."""
+NO_YES: Final = ("missed", "met")
 STEPS: Final = {"decode": "A decode step", "prefill": "A prompt"}
 
 
@@ -24,16 +28,18 @@ def estimate_page(result: schema.EstimateResult, inputs: dict[str, Any]) -> Page
         facts = (("plan", _plan(result, inputs)), ("does not fit", result.fits_reason))
         return Page(title, facts)
     is_explained = bool(result.explain)
+    operators = _waterfalls(result, is_explained=is_explained)
     return Page(
         title,
         _facts(result, inputs),
-        (*_sweep(result), *_steps(result), *(_waterfalls(result) if is_explained else ())),
+        (*_sweep(result), *_steps(result), *(operators if is_explained else ())),
         (*_curve(result), *_roofline(result)),
         _derivations(result),
         _remarks(result, is_explained=is_explained),
         waterfalls=tuple(_drawn(result, step, words) for step, words in STEPS.items())
         if result.steps
         else (),
+        fine_tables=() if is_explained else operators,
     )
 
 
@@ -43,12 +49,13 @@ def _plan(result: schema.EstimateResult, inputs: dict[str, Any]) -> str:
 
 
 def _traffic(inputs: dict[str, Any]) -> str:
-    tokens = f"{inputs['isl']:,} prompt + {inputs['osl']:,} output tokens"
+    tokens = f"{inputs['isl']:,} prompt + {_counted(inputs['osl'], 'output token')}"
     match inputs["scenario"]:
         case "open_loop":
-            how = f"{inputs['rate']:g} requests a second"
+            rate = inputs["rate"]
+            how = f"{rate:,.10g} request{'s' * (rate != 1)} a second"
         case "static_batch":
-            how = f"{inputs['concurrency']:,} requests together"
+            how = f"{_counted(inputs['concurrency'], 'request')} together"
         case "closed_loop":
             how = f"{inputs['concurrency']:,} in flight"
         case "single_stream":
@@ -56,6 +63,10 @@ def _traffic(inputs: dict[str, Any]) -> str:
         case _:
             how = "as many as run at once"
     return f"{tokens}, {how}"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def _facts(result: schema.EstimateResult, inputs: dict[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -71,41 +82,45 @@ def _facts(result: schema.EstimateResult, inputs: dict[str, Any]) -> tuple[tuple
         words = "output, at the most" if result.is_overloaded else "output"
         facts.append((words, f"{_number(result.output_tokens_per_s)} tokens/s"))
         facts.append(("on each GPU", f"{_number(result.output_tokens_per_s_per_gpu)} tokens/s"))
+    requests = f"{_plain(result.requests_per_s)} a second"
     if result.is_overloaded:
-        facts.append(("requests, at the most", f"{result.requests_per_s:,.3g} a second"))
-        return tuple(facts)
-    facts.append(("requests", f"{result.requests_per_s:,.3g} a second"))
+        return (*facts, ("requests, at the most", requests), *_bounds(result))
     waiting = f", {result.waiting:,.0f} wait" if result.waiting else ""
-    places = f"{result.slots:,} places in all"
-    facts.append(("decoding at once", f"{result.decoding:,.3g} a copy{waiting}; {places}"))
+    decoding = f"{_plain(result.decoding)} a copy{waiting}"
+    places = f"{_counted(result.slots, 'place')} in all"
+    facts += [("requests", requests), ("decoding at once", f"{decoding}; {places}")]
     if result.energy:
         facts.append(("draw", f"{_number(result.energy.gpu_w)} W a GPU"))
         joules = _number(result.energy.joules_per_output_token_j)
         facts.append(("energy", f"{joules} J an output token"))
-    return tuple(facts)
+    return (*facts, *_bounds(result))
+
+
+def _bounds(result: schema.EstimateResult) -> Iterator[tuple[str, str]]:
+    """Each limit on a latency, and whether it is held."""
+    for row in result.slo:
+        name = row.metric.removesuffix("_s").upper()
+        yield f"{name} at the most", f"{format_seconds(row.limit_s)}: {NO_YES[row.is_met]}"
 
 
 def _time(figure: schema.Estimated) -> str:
     """``12.3 ms (10.9–14.6)``: the unit is that of the value."""
     scale, unit = (1.0, "s") if figure.value >= 1 else (MS, "ms")
-    low, value, high = (_digits(end * scale) for end in _ends(figure))
+    low, value, high = (format_digits(end * scale) for end in _ends(figure))
     return f"{value} {unit} ({low}–{high})"
 
 
 def _number(figure: schema.Estimated) -> str:
-    low, value, high = map(_digits, _ends(figure))
+    low, value, high = map(format_digits, _ends(figure))
     return f"{value} ({low}–{high})"
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else format_digits(value)
 
 
 def _ends(figure: schema.Estimated) -> tuple[float, float, float]:
     return figure.low, figure.value, figure.high
-
-
-def _digits(value: float) -> str:
-    """Three digits that say something, whole numbers in full."""
-    if value >= 100 or value == 0:
-        return f"{value:,.0f}"
-    return f"{value:.{max(2 - floor(log10(abs(value))), 0)}f}"
 
 
 def _sweep(result: schema.EstimateResult) -> tuple[Table, ...]:
@@ -115,18 +130,19 @@ def _sweep(result: schema.EstimateResult) -> tuple[Table, ...]:
             f"{row.concurrency:,.0f}",
             _milliseconds(row.ttft_s.value),
             _milliseconds(row.tpot_s.value),
-            f"{row.output_tokens_per_s.value:,.0f}",
-            f"{row.output_tokens_per_s_per_gpu.value:,.0f}",
+            format_digits(row.output_tokens_per_s.value),
+            format_digits(row.output_tokens_per_s_per_gpu.value),
             f"{row.waiting:,.0f}",
         )
         for row in result.sweep
     )
-    title = "By requests in flight (figures above: the last row)"
+    title = "By requests in flight (above: the last row)"
     return (Table(title, columns(*names, numbers=names), rows),) if rows else ()
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{_digits(seconds * MS)} ms" if seconds < LONG_S else f"{_digits(seconds)} s"
+    is_long = seconds >= LONG_S
+    return f"{format_digits(seconds)} s" if is_long else f"{format_digits(seconds * MS)} ms"
 
 
 def _steps(result: schema.EstimateResult) -> tuple[Table, ...]:
@@ -148,7 +164,10 @@ def _steps(result: schema.EstimateResult) -> tuple[Table, ...]:
     return (Table(title, columns("", *numbers, numbers=numbers), rows),)
 
 
-def _waterfalls(result: schema.EstimateResult) -> tuple[Table, ...]:
+def _waterfalls(result: schema.EstimateResult, *, is_explained: bool) -> tuple[Table, ...]:
+    """Both steps; where no remark says what a star is, the headings do."""
+    if not result.operators:
+        return ()
     numbers = ("calls", "time", "share")
     names = columns("operator", *numbers, "", "bound by", numbers=numbers)
     tables = []
@@ -156,7 +175,8 @@ def _waterfalls(result: schema.EstimateResult) -> tuple[Table, ...]:
         rows = [row for row in result.operators if row.step == step]
         most = max(row.share_frac for row in rows)
         shown = tuple(_operator(row, most) for row in rows)
-        tables.append(Table(f"{words}, operator by operator", names, shown))
+        title = f"{words}, operator by operator{'' if is_explained else ' (* assumed)'}"
+        tables.append(Table(title, names, shown))
     return tuple(tables)
 
 
@@ -194,15 +214,17 @@ def _derivations(result: schema.EstimateResult) -> Derivations | None:
 
 
 def _remarks(result: schema.EstimateResult, *, is_explained: bool) -> tuple[str, ...]:
-    told = (
-        ("TTFT", result.ttft_s),
-        ("TPOT", result.tpot_s),
-        ("tokens/s", result.output_tokens_per_s),
-    )
+    told = [("TTFT", result.ttft_s), ("TPOT", result.tpot_s)]
+    rate, whole = result.output_tokens_per_s, result.e2e_s
+    is_of_both = rate and whole and rate.note == whole.note
+    if not is_of_both:
+        told.append(("tokens/s", rate))
     notes: dict[str, list[str]] = {}
     for name, figure in told:
         if figure:
             notes.setdefault(f"{figure.provenance}, {figure.note}", []).append(name)
+    if is_of_both:
+        notes["from those of TTFT and TPOT"] = ["whole request", "tokens/s"]
     ranges = [f"Range of {' and '.join(names)}: {note}." for note, names in notes.items()]
     stars = ["* assumed: no such kernel was measured on this GPU; JSON says what stands for it."]
     has_stars = is_explained and any(row.provenance == "assumed" for row in result.operators)
@@ -213,14 +235,15 @@ def _curve(result: schema.EstimateResult) -> tuple[Chart, ...]:
     """Throughput over latency."""
     if not result.sweep:
         return ()
+    rows = sorted(result.sweep, key=lambda row: row.concurrency)
     line = Line(
         "by requests in flight",
-        tuple(row.tpot_s.value * MS for row in result.sweep),
-        tuple(row.output_tokens_per_s_per_gpu.value for row in result.sweep),
-        labels=tuple(f"{row.concurrency:,.0f}" for row in result.sweep),
+        tuple(row.tpot_s.value * MS for row in rows),
+        tuple(row.output_tokens_per_s_per_gpu.value for row in rows),
+        labels=tuple(f"{row.concurrency:,.0f}" for row in rows),
     )
     title, y_label = "Throughput and latency", "output tokens/s a GPU"
-    ticks = tuple((x, _digits(x)) for x in sorted(set(line.x)))
+    ticks = tuple((x, format_digits(x)) for x in sorted(set(line.x)))
     return (Chart(title, "TPOT in ms", y_label, (line,), ticks),)
 
 
@@ -246,14 +269,17 @@ def _roofline(result: schema.EstimateResult) -> tuple[Chart, ...]:
 def _roof(roof: schema.Roof, first: float, last: float) -> Line:
     knee = roof.flops_per_s / roof.bytes_per_s
     x = tuple(sorted({first, knee, max(last, knee)}))
+    peak, bandwidth = f"{roof.flops_per_s / TERA:,.0f}", f"{roof.bytes_per_s / TERA:.3g}"
     return Line(
-        f"peak in {roof.format}", x, tuple(min(roof.flops_per_s, roof.bytes_per_s * i) for i in x)
+        f"{roof.format}: {peak} TFLOP/s, {bandwidth} TB/s",
+        x,
+        tuple(min(roof.flops_per_s, roof.bytes_per_s * i) for i in x),
     )
 
 
 def _drawn(result: schema.EstimateResult, step: str, words: str) -> Waterfall:
     bars = tuple(
-        (_cut(row.name), row.seconds * MS, row.bound)
+        (_cut(row.name), row.seconds * MS, "host" if row.kind == "host" else row.bound)
         for row in result.operators
         if row.step == step
     )

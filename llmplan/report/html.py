@@ -32,7 +32,7 @@ footer { color: #666; margin-top: 2rem; }
 <dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}
 </dl>{% endif %}
 {% if picture %}<figure>{{ picture }}</figure>{% endif %}
-{% for table in page.tables %}
+{% for table in tables %}
 {% if table.title %}<h2>{{ table.title }}</h2>{% endif %}
 <div class="wide"><table>
 <thead><tr>{% for column in table.columns %}
@@ -77,4 +77,6 @@ def render_html(page: Page, warnings: list[str]) -> str:
     environment.globals["zip"] = zip
     template = environment.from_string(_TEMPLATE)
     picture = Markup(picture_svg(page.picture)) if page.picture else ""  # noqa: S704 (our own SVG)
-    return template.render(page=page, picture=picture, drawings=drawings, warnings=warnings) + "\n"
+    tables = (*page.tables, *page.fine_tables)
+    told = {"page": page, "picture": picture, "drawings": drawings, "tables": tables}
+    return template.render(told, warnings=warnings) + "\n"

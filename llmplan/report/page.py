@@ -84,7 +84,7 @@ class Picture:
 class Page:
     """A title, facts as pairs, tables, charts, derivations, remarks at the end; maybe a picture.
 
-    Waterfalls and fine charts are drawn on HTML pages only.
+    Waterfalls, fine charts and fine tables are on HTML pages only.
     """
 
     title: str
@@ -95,6 +95,7 @@ class Page:
     remarks: tuple[str, ...] = ()
     picture: Picture | None = None
     waterfalls: tuple[Waterfall, ...] = ()
+    fine_tables: tuple[Table, ...] = ()
 
 
 def columns(*names: str, numbers: tuple[str, ...] = ()) -> tuple[Column, ...]:

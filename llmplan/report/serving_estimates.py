@@ -5,6 +5,7 @@ from typing import Final
 from llmplan.report.estimates import percent
 from llmplan.report.page import Table, columns
 from llmplan.results import schema
+from llmplan.units import format_seconds
 
 WORST: Final = 15
 """Rows of the largest errors that are shown."""
@@ -80,4 +81,6 @@ def _worst(result: schema.ValidationResult) -> Table:
 def _shown(metric: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.1f} tok/s" if metric == "throughput" else f"{value * 1e3:,.4g} ms"
+    if metric == "throughput":
+        return f"{value:,.1f} tok/s"
+    return format_seconds(value)

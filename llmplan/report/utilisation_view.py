@@ -3,9 +3,7 @@
 from typing import Any
 
 from llmplan.results import schema
-from llmplan.units import format_flops, format_gib
-
-MS = 1e3
+from llmplan.units import format_flops, format_gib, format_seconds
 
 
 def utilisation_facts(
@@ -17,7 +15,7 @@ def utilisation_facts(
     requests = f"{inputs['batch']:,} request{'s' * (inputs['batch'] != 1)}"
     asked = f"{format_flops(found.flops_per_step)}, {format_gib(found.bytes_per_step)} read"
     return (
-        ("measured", f"a decode step of {requests} in {found.step_s * MS:,.4g} ms"),
+        ("measured", f"a decode step of {requests} in {format_seconds(found.step_s)}"),
         ("on", f"{inputs['gpus']}, weights {inputs['dtype']}, KV {inputs['kv_dtype']}"),
         ("the step asks for", asked),
         ("MFU, of dense peak", _share(found.mfu_frac)),

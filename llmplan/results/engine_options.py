@@ -181,6 +181,7 @@ def _stages(text: str | None) -> tuple[int, ...]:
     if not text:
         return ()
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+    is_read = all(part.isascii() and part.isdigit() and len(part) <= 6 for part in parts)
+    if not (is_read and all(map(int, parts))):
         raise InputError("--pp-layers lists the layers of each stage, as in 20,21,20.")
     return tuple(map(int, parts))

@@ -1,7 +1,6 @@
 """Estimates in their published form."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from llmplan.analyze.breakdown import (
@@ -14,8 +13,8 @@ from llmplan.analyze.breakdown import (
     prompt_breakdown,
 )
 from llmplan.analyze.energy import energy
-from llmplan.analyze.estimate import Estimate, Figure
-from llmplan.analyze.traffic import Scenario
+from llmplan.analyze.estimate import Estimate
+from llmplan.analyze.ranges import Figure
 from llmplan.hardware.device import Device
 from llmplan.results import schema
 from llmplan.units import Provenance, weakest
@@ -39,7 +38,7 @@ def figure(found: Figure, *, per: float = 1.0) -> schema.Estimated:
 
 def figures(found: Estimate) -> dict[str, Any]:
     """What clients see; latencies are left out where the queue has no end."""
-    rate, requests = _served(found), found.requests_per_s
+    rate, requests = found.output_tokens_per_s, found.requests_per_s
     told: dict[str, Any] = {
         "output_tokens_per_s": figure(rate),
         "output_tokens_per_s_per_gpu": figure(rate, per=found.deployed.gpus),
@@ -53,22 +52,10 @@ def figures(found: Estimate) -> dict[str, Any]:
     return told | {
         "ttft_s": figure(found.ttft_s),
         "tpot_s": figure(found.tpot_s),
-        "e2e_s": figure(replace(found.e2e_s, provenance=_whole(found))),
+        "e2e_s": figure(found.e2e_s),
         "decoding": found.decoding,
         "waiting": found.waiting * found.deployed.workers,
     }
-
-
-def _served(found: Estimate) -> Figure:
-    """Output tokens a second: of requests that come at a rate, no more than come."""
-    rate = found.output_tokens_per_s
-    is_given = found.traffic.scenario is Scenario.OPEN_LOOP and not found.is_overloaded
-    return replace(rate, high=rate.value) if is_given else rate
-
-
-def _whole(found: Estimate) -> Provenance:
-    """Of a whole request: its first token and the others."""
-    return weakest(found.ttft_s.provenance, found.tpot_s.provenance)
 
 
 def details(found: Estimate) -> dict[str, Any]:
@@ -201,11 +188,16 @@ def _ms(seconds: float) -> str:
     return f"{seconds * MS:,.2f} ms"
 
 
+def _one(term: str) -> str:
+    """A term of a sum, its own list of parts in brackets."""
+    return f"({term})" if "," in term else term
+
+
 def _first_token(found: Estimate) -> Iterator[schema.Explanation]:
     terms: tuple[Term, ...] = first_token_terms(found)
     yield schema.Explanation(
         quantity="ttft_s",
-        formula=" + ".join(term.name for term in terms),
+        formula=" + ".join(_one(term.name) for term in terms),
         values=" + ".join(_ms(term.seconds) for term in terms).replace("+ -", "- "),
         result=_ms(found.ttft_s.value),
         source=PAGE,
@@ -229,7 +221,7 @@ def _rate(found: Estimate) -> Iterator[schema.Explanation]:
     yield schema.Explanation(
         quantity="output_tokens_per_s",
         formula="requests a second x output tokens",
-        values=f"{found.requests_per_s:,.4g} x {osl:,.0f}",
+        values=f"{found.requests_per_s:,.4f} x {osl:,.0f}",
         result=f"{found.output_tokens_per_s.value:,.1f} tokens a second",
         source=PAGE,
     )

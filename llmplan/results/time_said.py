@@ -12,9 +12,9 @@ from llmplan.perf.exchanged import network_rate
 from llmplan.results.gpus_said import gpu_warnings
 from llmplan.results.memory import MemoryQuestion
 from llmplan.results.what_serves import Serves
+from llmplan.units import format_digits, format_seconds
 
 GBIT_PER_BYTE: Final = 8e-9
-MS: Final = 1e3
 
 
 def time_warnings(
@@ -25,18 +25,18 @@ def time_warnings(
         *_refusals(found, limits),
         *_waiting(serves, found),
         *_deployment(asked, serves),
+        *_meaning(asked, serves, found),
         *_network(serves, found),
         *gpu_warnings(serves.group),
         *serves.profile.remarks,
-        *found.notes,
     )
 
 
 def _refusals(found: Estimate, limits: dict[str, float]) -> Iterator[str]:
     if found.is_overloaded:
         yield (
-            f"{found.traffic.rate:g} requests a second are more than it can serve: at most "
-            f"{found.requests_per_s:.3g}. Lower --rate, or add GPUs."
+            f"{found.traffic.rate:,.10g} requests a second are more than it can serve: at most "
+            f"{format_digits(found.requests_per_s)}. Lower --rate, or add GPUs."
         )
         return
     told = {"ttft_s": found.ttft_s, "tpot_s": found.tpot_s}
@@ -46,8 +46,8 @@ def _refusals(found: Estimate, limits: dict[str, float]) -> Iterator[str]:
             continue
         ends = "even the low end of the range" if figure.low > limit else "though not the low end"
         yield (
-            f"{name} misses {limit * MS:,.4g} ms: {figure.value * MS:,.4g} ms expected, {ends} "
-            f"({figure.low * MS:,.4g} ms)."
+            f"{name} misses {format_seconds(limit)}: {format_seconds(figure.value)} expected, "
+            f"{ends} ({format_seconds(figure.low)})."
         )
 
 
@@ -73,7 +73,11 @@ def _deployment(asked: MemoryQuestion, serves: Serves) -> Iterator[str]:
             "--ep choose another."
         )
     if idle := sum(each.arrangement.idle for each in serves.pools):
-        yield f"{idle} of {serves.group.count} GPUs stay idle in this layout."
+        used = serves.group.count - idle
+        yield (
+            f"{idle} of {serves.group.count} GPUs stay idle in this layout: figures for each GPU "
+            f"are of the {used} that work."
+        )
     if serves.kept and asked.formats.kv_dtype is None and serves.states.kv.bits < BF16.bits:
         yield f"{serves.profile.title} keeps {serves.kept} ({serves.states.kv.name})."
     if serves.profile.engine is EngineName.GENERIC:
@@ -85,6 +89,22 @@ def _deployment(asked: MemoryQuestion, serves: Serves) -> Iterator[str]:
         yield f"{serves.profile.title} of that version counts as an early engine."
     if serves.settings.enforce_eager:
         yield "steps without captured graphs take longer than this says."
+
+
+def _meaning(asked: MemoryQuestion, serves: Serves, found: Estimate) -> Iterator[str]:
+    """Where figures say less than they seem to."""
+    if not found.drafts.tokens and (asked.mtp or serves.draft):
+        yield (
+            f"{'MTP modules are' if asked.mtp else 'the draft model is'} held but draft"
+            f"{'' if asked.mtp else 's'} nothing: --speculative-tokens says how many a step."
+        )
+    if serves.deployed.workers > (found.traffic.concurrency or serves.deployed.workers):
+        yield (
+            f"{found.traffic.concurrency:,.0f} in flight are fewer than the "
+            f"{serves.deployed.workers:,} copies: some have nothing to do."
+        )
+    if found.traffic.osl == 1:
+        yield "outputs of one token have no further ones: no client sees the TPOT."
 
 
 def _network(serves: Serves, found: Estimate) -> Iterator[str]:

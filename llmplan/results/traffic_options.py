@@ -1,7 +1,6 @@
 """Options that say what is served, and how: traffic, drafts, pools for prompts, bounds."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final
 
 from llmplan.analyze.traffic import Scenario
@@ -11,6 +10,9 @@ from llmplan.units import parse_seconds, parse_tokens
 DEFAULT_TOKENS: Final = 1024
 """Of a prompt and of an output where nothing is said."""
 MOST_REQUESTS: Final = 10**6
+LEAST_RATE: Final = 1e-6
+MOST_RATE: Final = 1e6
+"""Requests a second; beyond them every figure would be noise."""
 SCENARIOS: Final = {
     "closed": Scenario.CLOSED_LOOP,
     "open": Scenario.OPEN_LOOP,
@@ -69,7 +71,8 @@ class TrafficOptions:
         Raises:
             InputError: A scenario and options that contradict it.
         """
-        word = self.scenario or ("open" if self.rate is not None else "closed")
+        usual = "open" if self.rate is not None else "closed"
+        word = usual if self.scenario is None else self.scenario.strip().lower()
         known = {**SCENARIOS, **{each.value: each for each in Scenario}}
         if word not in known:
             raise UnknownNameError("scenario", word, SCENARIOS, f"{', '.join(SCENARIOS)}.")
@@ -78,8 +81,10 @@ class TrafficOptions:
             raise InputError("requests that come at random have a rate: add --rate, as --rate 2.5.")
         if self.rate is not None and found is not Scenario.OPEN_LOOP:
             raise InputError(f"--rate is of requests that come at random, not of {word}: drop one.")
-        if self.rate is not None and not (isfinite(self.rate) and self.rate > 0):
-            raise InputError("--rate is a positive number of requests a second.")
+        if self.rate is not None and not LEAST_RATE <= self.rate <= MOST_RATE:
+            raise InputError(
+                "--rate is a number of requests a second, from 0.000001 to 1,000,000: --rate 2.5."
+            )
         if self.disaggregate is not None and found is not Scenario.CLOSED_LOOP:
             raise InputError(
                 "pools for prompts are known with requests in flight only: --disaggregate goes "
@@ -92,7 +97,7 @@ class TrafficOptions:
         return found
 
     def requests(self) -> tuple[int, ...]:
-        """Requests in flight, one count or several; empty where nothing was said.
+        """Requests in flight, one count or several, each once; empty where nothing was said.
 
         Raises:
             InputError: No positive whole numbers.
@@ -107,7 +112,7 @@ class TrafficOptions:
                 f"'{printable(self.concurrency)}' is no count of requests: --concurrency 64, or "
                 f"several as 1,8,64, each from 1 to {MOST_REQUESTS:,}."
             )
-        return counts
+        return tuple(dict.fromkeys(counts))
 
     def cached_frac(self) -> float:
         """Share of a prompt in the cache.

@@ -1,8 +1,7 @@
 """What a measured decode step makes of its GPUs, as part of ``llmplan flops``."""
 
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from llmplan.analyze.flops import decoder_only
 from llmplan.analyze.utilisation import Utilisation, decode_work, utilisation
@@ -17,6 +16,10 @@ from llmplan.results import schema
 from llmplan.results.common import Formats, check_roles
 from llmplan.results.gpus_said import gpu_echo, gpu_warnings
 from llmplan.units import Provenance, parse_seconds
+
+LEAST_RATE: Final = 1e-3
+MOST_RATE: Final = 1e9
+"""Output tokens a second that a step may make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +100,11 @@ class MeasuredStep:
         if self.step_time is not None:
             return parse_seconds(self.step_time)
         rate = self.tokens_per_s or 0.0
-        if not (isfinite(rate) and rate > 0):
-            raise InputError("--tokens-per-s is a positive number of output tokens a second.")
+        if not LEAST_RATE <= rate <= MOST_RATE:
+            raise InputError(
+                "--tokens-per-s is a number of output tokens a second, from 0.001 to "
+                "1,000,000,000: --tokens-per-s 2500."
+            )
         return batch / rate
 
 

@@ -42,6 +42,8 @@ class ValidatePerfQuestion:
             DocumentError: A table cannot be read.
             InputError: A file that does not say of which device or operator it is.
         """
+        if (self.gpu or self.op) and not self.data:
+            raise InputError("--gpu and --op are of tables that --data names: add --data FILE.")
         files = perf_files(self.data) if self.data else shipped_files()
         if (self.gpu or self.op) and not files.operators:
             raise InputError("--gpu and --op are of operator tables; serving runs name their GPU.")

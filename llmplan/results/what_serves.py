@@ -187,9 +187,15 @@ def _best(
     asked: MemoryQuestion, published: Model, served: Model, load: Load, group: GpuGroup
 ) -> Deployment:
     placed = answer(question_of(asked, published, served, load, group))
-    if not placed.best:
-        raise LayoutError(why_not(placed, group))
-    return placed.best
+    if placed.best:
+        return placed.best
+    reason = why_not(placed, group)
+    if asked.layout.is_given:
+        raise LayoutError(reason)
+    raise LayoutError(
+        f"no layout of {published.identity.name} on {group} works: {reason} Ask for fewer GPUs, or "
+        "choose one with --tp, --pp, --dp and --ep."
+    )
 
 
 def _pools(traffic: TrafficOptions, group: GpuGroup) -> tuple[GpuGroup, GpuGroup | None]:
