@@ -4,14 +4,14 @@ Operator tables hold several kernels of the same work. A serving engine picks on
 launches it from a captured graph, so what the host takes to launch is no part of it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from llmplan.hardware.device import Device
-from llmplan.perf.family import relatives
+from llmplan.perf.family import as_published, relatives
 from llmplan.perf.kernels import Column, Columns, Labels, Operator, Parameters
 from llmplan.perf.profile import Fitted, kernels_of
 from llmplan.perf.rates import BITS, UNITS, Rates, is_16_bit, rates_of
@@ -36,6 +36,7 @@ class Curve:
         operator: Whose work it does.
         fitted: Its parameters, and how far they are off.
         rates: Of the device it is asked for.
+        compared: Of the same device as published: what kernels are compared by.
         provenance: Fitted on this device and engine, or assumed to be alike.
         reason: What it stands for where it is assumed.
         floor_us: Launch where the table's holds more than that; None where it does not.
@@ -44,6 +45,7 @@ class Curve:
     operator: Operator
     fitted: Fitted
     rates: Rates
+    compared: Rates
     provenance: Provenance
     reason: str = ""
     floor_us: float | None = None
@@ -65,6 +67,14 @@ class Curve:
         """Time of one call, shape [rows]."""
         return self.operator.seconds(self.parameters, columns, self.labels, self.rates)
 
+    def pace(self, probe: Columns) -> float:
+        """Mean logarithm of the time of some work; of two kernels the lower is the faster.
+
+        It does not change where somebody asks what higher rates of the device would bring.
+        """
+        times = self.operator.seconds(self.parameters, probe, self.labels, self.compared)
+        return float(np.log(times).mean())
+
 
 @dataclass(frozen=True)
 class KernelShelf:
@@ -84,16 +94,12 @@ class KernelShelf:
     @cached_property
     def rates(self) -> Rates:
         """Peaks of the device; weights and keys are too many to be found in its cache."""
-        own = rates_of(self.device)
-        return Rates(
-            own.slug,
-            own.bytes_per_s,
-            own.flops_per_s,
-            0.0,
-            own.sms,
-            own.link_bytes_per_s,
-            own.peers,
-        )
+        return _uncached(self.device)
+
+    @cached_property
+    def compared(self) -> Rates:
+        """The same of the device as the catalogue has it."""
+        return _uncached(as_published(self.device))
 
     @cached_property
     def relatives(self) -> tuple[Device, ...]:
@@ -132,7 +138,7 @@ class KernelShelf:
                     for rank, kernel in fitting
                     if rank == least
                 ]
-                return min(curves, key=lambda curve: float(np.log(curve.seconds(probe)).mean()))
+                return min(curves, key=lambda curve: curve.pace(probe))
         return None
 
     def _times(self, kernel: Fitted, source: Device, probe: Columns) -> bool:
@@ -151,7 +157,8 @@ class KernelShelf:
             reasons.append(f"kernel of {kernel.labels['src']} in {_formats(kernel.labels)}")
         provenance = Provenance.ASSUMED if reasons else Provenance.FITTED
         floor_us = _fused_floor_us(kernel, source)
-        return Curve(operator, kernel, self.rates, provenance, ", ".join(reasons), floor_us)
+        said = ", ".join(reasons)
+        return Curve(operator, kernel, self.rates, self.compared, provenance, said, floor_us)
 
     def _mismatch(self, kernel: Fitted, wanted: Labels) -> int | None:
         """0 for this engine's in these formats, more where either differs; None for other work."""
@@ -187,6 +194,10 @@ def _absorbs_prompts(kernel: Fitted) -> bool:
     if kernel.operator != "mla" or labels["phase"] != "context":
         return False
     return "/sglang/" in labels["src"] and labels["kernel"] in ABSORBED_PROMPTS
+
+
+def _uncached(device: Device) -> Rates:
+    return replace(rates_of(device), l2_bytes=0.0)
 
 
 def _alike(mine: str, its: str) -> bool:

@@ -25,10 +25,14 @@ TABLE_WORDS: Final = {
     CollectiveKind.ALL_TO_ALL: "alltoall",
 }
 NETWORK_LATENCY_US: Final = 15.0
-"""Of one exchange between nodes over an adapter per GPU."""
+"""Of one exchange between nodes over an adapter per GPU: assumed."""
 NETWORK_FRAC: Final = 0.7
+"""Of an adapter's rate: assumed."""
+NETWORK_REASON: Final = "a usual share of the network's rate, and its latency"
 LINK_FRAC: Final = 0.75
+"""Of a link's rate, from one GPU to another: assumed."""
 SEND_US: Final = 6.0
+UNTIMED_ERROR: Final = (-0.5, 1.0)
 PCIE_BYTES_PER_S: Final = 25e9
 """Between GPUs without links: what PCI Express 4.0 x16 carries."""
 HOST_FRAC: Final = 0.35
@@ -57,6 +61,9 @@ def exchange_part(
     seconds, curve, reason = _seconds(placed, model, tokens, group, shelf)
     seconds = np.where(tokens > 0, seconds, 0.0)
     none = np.zeros_like(sent)
+    is_timed = curve is not None and nodes == 1
+    if nodes > 1:
+        reason = NETWORK_REASON
     least = wire if collective.kind is not CollectiveKind.ALL_REDUCE else wire / 2
     return Part(
         f"{collective.kind.value} {placed.exchange.of}",
@@ -67,9 +74,9 @@ def exchange_part(
         none,
         least,
         placed.count,
-        curve.provenance if curve else Provenance.ASSUMED,
+        curve.provenance if curve and is_timed else Provenance.ASSUMED,
         reason or (curve.reason if curve else ""),
-        (curve.fitted.low_error, curve.fitted.high_error) if curve else (-0.5, 1.0),
+        (curve.fitted.low_error, curve.fitted.high_error) if curve and is_timed else UNTIMED_ERROR,
     )
 
 

@@ -4,6 +4,7 @@ from functools import cache
 from math import log
 
 from llmplan.documents import shipped_folder
+from llmplan.errors import LlmplanError
 from llmplan.hardware.catalogue import load_device
 from llmplan.hardware.device import Device
 
@@ -24,9 +25,19 @@ def relatives(device: Device) -> tuple[Device, ...]:
     """Devices with a profile, those most alike first; the device itself before all others.
 
     Alike is the same compute capability, then a like architecture, then the same vendor; among
-    these the nearest memory bandwidth.
+    these the nearest memory bandwidth. All of that is of the device as the catalogue has it: where
+    somebody asks what a higher rate would bring, the kernels stay, so that it is never slower.
     """
-    return tuple(sorted(profiled_devices(), key=lambda other: _distance(device, other)))
+    known = as_published(device)
+    return tuple(sorted(profiled_devices(), key=lambda other: _distance(known, other)))
+
+
+def as_published(device: Device) -> Device:
+    """A device as the catalogue has it; itself where it has none of that name."""
+    try:
+        return load_device(device.slug)
+    except LlmplanError:
+        return device
 
 
 def _distance(device: Device, other: Device) -> tuple[int, float, str]:

@@ -34,7 +34,7 @@ def _attention_curve(kind: str, labels: Labels, probe: Columns, shelf: KernelShe
     ours = [curve for curve in found if f"/{shelf.engine}/" in curve.labels["src"]] or found
     if not ours:
         return None
-    return min(ours, key=lambda curve: float(np.log(curve.seconds(probe)).mean()))
+    return min(ours, key=lambda curve: curve.pace(probe))
 
 
 def _over_groups(

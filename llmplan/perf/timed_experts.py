@@ -73,7 +73,7 @@ def expert_curve(operator: Experts, shelf: KernelShelf) -> Curve | None:
         formats = (*formats, BLOCK_SCALED)
     found = [c for name in formats if (c := shelf.best("moe", {"dtype": name}, probe))]
     if has_coarse_scales:
-        found.sort(key=lambda curve: float(np.log(curve.seconds(probe)).mean()))
+        found.sort(key=lambda curve: curve.pace(probe))
     elif stored in ACTIVATIONS_CHOSEN:
         found.sort(key=lambda curve: curve.provenance is Provenance.ASSUMED)
     return found[0] if found else None
