@@ -151,8 +151,8 @@ def report(table: Table, found: Predicted, title: str) -> None:
 
 
 SCOPES = (
-    ("model", ("scenario", "engine", "device", "model"), LEAST_RUNS),
-    ("model", ("engine", "device", "model"), LEAST_RUNS),
+    ("model", ("scenario", "engine", "generation", "device", "model"), LEAST_RUNS),
+    ("model", ("engine", "generation", "device", "model"), LEAST_RUNS),
     ("class", ("scenario", "engine", "device", "kind"), LEAST_ROWS),
     ("class", ("engine", "device", "kind"), LEAST_ROWS),
     ("device", ("scenario", "device"), LEAST_ROWS),

@@ -54,7 +54,7 @@ LEVELS: Final = (
     (("engine", "generation", "device", "scenario"), 3.0),
     (("engine", "scenario", "kind"), 25.0),
     (("engine", "device", "kind", "format", "scenario"), 25.0),
-    (("engine", "device", "model", "format"), 3.0),
+    (("engine", "generation", "device", "model", "format"), 3.0),
     (("engine", "generation", "device", "model", "format", "scenario"), 3.0),
 )
 """Classes that may differ from the constants, and the measurements that each needs to be believed

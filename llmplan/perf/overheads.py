@@ -102,6 +102,7 @@ class Residual(Strict):
     scope: str
     scenario: str = ""
     engine: str = ""
+    generation: str = ""
     device: str = ""
     kind: str = ""
     model: str = ""
@@ -210,7 +211,7 @@ def spread_of(profile: ServingProfile, metric: str, found: ServingClass) -> Spre
         if each.metric == metric
         and all(
             getattr(each, word) in ("", getattr(found, word))
-            for word in ("scenario", "engine", "device", "kind", "model")
+            for word in ("scenario", "engine", "generation", "device", "kind", "model")
         )
     ]
     order = ("model", "class", "device", "engine", "none")
