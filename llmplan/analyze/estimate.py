@@ -22,7 +22,6 @@ from llmplan.model.compiled import Part
 from llmplan.ops.base import Array
 from llmplan.perf.exchanged import network_rate
 from llmplan.perf.overheads import (
-    Overheads,
     ServingClass,
     ServingProfile,
     leftover_times,
@@ -192,11 +191,9 @@ def class_of(deployed: Deployed, scenario: str) -> ServingClass:
     )
 
 
-def constants_of(
-    profile: ServingProfile, found: ServingClass, overheads: Overheads | None = None
-) -> Constants:
+def constants_of(profile: ServingProfile, found: ServingClass) -> Constants:
     """Fitted constants, one row."""
-    taken = overheads or overheads_of(profile, found.engine, found.generation)
+    taken = overheads_of(profile, found.engine, found.generation)
     names = {each.name for each in fields(Constants)} - {"tpot_times", "ttft_times"}
     rows = {name: np.array([getattr(taken, name)]) for name in names}
     return Constants(

@@ -32,7 +32,6 @@ NETWORK_REASON: Final = "a usual share of the network's rate, and its latency"
 LINK_FRAC: Final = 0.75
 """Of a link's rate, from one GPU to another: assumed."""
 SEND_US: Final = 6.0
-UNTIMED_ERROR: Final = (-0.5, 1.0)
 PCIE_BYTES_PER_S: Final = 25e9
 """Between GPUs without links: what PCI Express 4.0 x16 carries."""
 HOST_FRAC: Final = 0.35
@@ -76,7 +75,6 @@ def exchange_part(
         placed.count,
         curve.provenance if curve and is_timed else Provenance.ASSUMED,
         reason or (curve.reason if curve else ""),
-        (curve.fitted.low_error, curve.fitted.high_error) if curve and is_timed else UNTIMED_ERROR,
     )
 
 

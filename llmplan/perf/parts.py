@@ -37,7 +37,6 @@ class Part:
         count: Calls a step.
         provenance: Of its time.
         reason: What stands for what, where it is assumed.
-        error: Low and high end of the kernel's residuals, as shares of its time.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Part:
     count: int = 1
     provenance: Provenance = Provenance.ASSUMED
     reason: str = ""
-    error: tuple[float, float] = (-0.4, 0.6)
 
     @property
     def bound_s(self) -> Column:
@@ -78,7 +76,6 @@ def part_of(launch: Launch, step: Step, shelf: KernelShelf) -> Part:
         np.zeros_like(floor),
         provenance=found.provenance,
         reason=found.reason,
-        error=found.error,
     )
 
 

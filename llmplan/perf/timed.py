@@ -31,17 +31,12 @@ class Timed:
     seconds: Column
     provenance: Provenance = Provenance.ASSUMED
     reason: str = "no kernel of its kind is fitted: peak rates at usual shares"
-    error: tuple[float, float] = (-0.4, 0.6)
 
 
 def by_curves(kind: str, seconds: Column, *curves: Curve) -> Timed:
     """Timed by fitted kernels; the weakest of them decides how far it is known."""
     weakest = max(curves, key=lambda curve: curve.provenance is Provenance.ASSUMED)
-    error = (
-        min(curve.fitted.low_error for curve in curves),
-        max(curve.fitted.high_error for curve in curves),
-    )
-    return Timed(kind, seconds, weakest.provenance, weakest.reason, error)
+    return Timed(kind, seconds, weakest.provenance, weakest.reason)
 
 
 @singledispatch

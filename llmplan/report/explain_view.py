@@ -6,8 +6,6 @@ from itertools import groupby
 from llmplan.report.page import Derivations, Page, Table, columns
 from llmplan.results import schema
 
-Facts = tuple[tuple[str, str], ...]
-
 
 def explain_page(result: schema.ExplainResult, key: str | None) -> Page:
     """All keys by command, facts of the only one asked for, or those of each."""
