@@ -55,7 +55,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 # torch first and by itself: a bare `torch` requirement may pull a build for GPUs
 $(VENV)/developed: $(VENV)/installed
 	$(PIP) install --quiet $(CONSTRAINTS) torch
-	$(PIP) install --quiet $(CONSTRAINTS) --editable ".[dev,oracles,report]"
+	$(PIP) install --quiet $(CONSTRAINTS) --editable ".[dev,calibrate,oracles,report]"
 	touch $@
 
 $(VENV)/fuzzed: $(VENV)/installed

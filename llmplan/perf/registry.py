@@ -3,6 +3,7 @@
 from typing import Final
 
 from llmplan.perf.kernels import Operator
+from llmplan.perf.operators.by_work import BY_WORK
 from llmplan.perf.operators.collectives import COLLECTIVES
 from llmplan.perf.operators.context_attention import CONTEXT_ATTENTION
 from llmplan.perf.operators.gemm import GEMM
@@ -17,6 +18,7 @@ from llmplan.perf.operators.network import NETWORK
 OPERATORS: Final[dict[str, Operator]] = {
     operator.name: operator
     for operator in (
+        BY_WORK,
         COLLECTIVES,
         CONTEXT_ATTENTION,
         GEMM,

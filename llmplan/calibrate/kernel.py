@@ -1,0 +1,88 @@
+"""One way in which torch does the work of an operator, and where it is run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+
+from llmplan.ops.base import Operator, Step
+
+SOURCE = f"llmplan/torch/{torch.__version__.partition('+')[0]}"
+"""``src`` of every kernel that is measured here."""
+REFERENCE = "reference"
+"""First word of kernels that are torch's plain arithmetic, not what an engine would run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where kernels run.
+
+    Attributes:
+        device: Torch's device.
+        capability: CUDA compute capability, as (9, 0); (0, 0) where there is none.
+        seed: Of random inputs.
+    """
+
+    device: torch.device
+    capability: tuple[int, int] = (0, 0)
+    seed: int = 0
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether events, graphs and streams of CUDA (or ROCm) are at hand."""
+        return self.device.type == "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One realisation of an operator's work in one step: a row of an operator table.
+
+    Attributes:
+        table: Name of the operator table in ``perf.registry`` that it is a row of.
+        labels: Words of that table, ``src`` left out.
+        columns: Numbers of that table.
+        flops: Matmul, attention and convolution FLOPs that it runs.
+        inputs: Makes one set of random inputs; called several times, so that sets take turns.
+        run: The timed call, on one set.
+        reference: The same result in float64, on the same set.
+        tolerance: Largest relative error, as the norm of the difference over that of the result.
+    """
+
+    table: str
+    labels: Mapping[str, str]
+    columns: Mapping[str, float]
+    flops: float
+    inputs: Callable[[torch.Generator], tuple[torch.Tensor, ...]]
+    run: Callable[..., torch.Tensor]
+    reference: Callable[..., torch.Tensor]
+    tolerance: float
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is torch's plain arithmetic, which engines have better kernels for."""
+        return self.labels.get("kernel", "").startswith(REFERENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A realisation that cannot run here, or an operator that has none.
+
+    Attributes:
+        name: Operator class or kernel.
+        reason: Why, and where it would run.
+    """
+
+    name: str
+    reason: str
+
+
+@singledispatch
+def kernels(operator: Operator, step: Step, place: Place) -> tuple[Kernel | Refused, ...]:
+    """All ways in which torch does this operator's work, for a step of one group of requests.
+
+    The step's fields have shape [1]. Sharded operators are run as they are: at the shape of a rank.
+    """
+    del step, place
+    name = type(operator).__name__
+    return (Refused(name, f"no runner knows {name}: add one in llmplan/calibrate/runners"),)

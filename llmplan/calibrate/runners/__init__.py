@@ -1,0 +1,1 @@
+"""How torch runs each operator, chosen by the operator's type."""
