@@ -1,1 +1,1 @@
-"""The operators of a model, run with torch on the device at hand: the only room that knows torch."""
+"""The operators of a model, run with torch on the device at hand; no other room knows torch."""
