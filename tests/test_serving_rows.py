@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from llmplan.analyze import measured
 from llmplan.analyze.measured import Skipped
+from llmplan.analyze.served_rows import Memories, served
 from llmplan.analyze.serving_rows import ServingRow, asked_by, serving_rows
 from llmplan.analyze.serving_workers import worker_of
+from llmplan.analyze.traffic import Generation
 from llmplan.errors import DocumentError
 from llmplan.hardware.catalogue import load_device
 from llmplan.model.compiled import Part
@@ -51,6 +53,25 @@ def stored(asked: ServingRow) -> dict[str, str]:
 
 def kv(asked: ServingRow) -> set[str]:
     return {operator.precision.kv.name for operator, _ in asked.model.decoder.counted}
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "date", "expected"),
+    [
+        ("vllm", "0.7.3", "2026-04-17", Generation.EARLY),
+        ("vllm", "0.19.1rc1.dev339+gedc364896", "2026-04-16", Generation.CURRENT),
+        ("vllm", "", "2024-07", Generation.EARLY),
+        ("vllm", "2024-05", "2024-05", Generation.EARLY),
+        ("trtllm", "0.4.1", "2025-09", Generation.CURRENT),
+        ("vllm", "a1b2c3d", "2025-09", Generation.CURRENT),
+    ],
+)
+def test_an_engine_is_as_old_as_its_release_and_not_as_the_day_it_ran(
+    engine, version, date, expected
+):
+    """Versions of TensorRT-LLM rows are those of the servers around it."""
+    row = read(engine=engine, engine_version=version, date=date)
+    assert served(row, Memories()).deployed.generation is expected
 
 
 def test_a_plain_row():

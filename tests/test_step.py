@@ -216,6 +216,52 @@ def test_a_group_wider_than_any_table_is_summed_by_the_library() -> None:
     assert ring_curve(CollectiveKind.ALL_REDUCE, 72, shelf).labels["kernel"] == "NCCL"
 
 
+@pytest.mark.parametrize("ranks_bytes", [10_240.0, 18_432.0, 43_008.0])
+def test_small_sums_over_two_hosts_take_what_was_measured(ranks_bytes: float) -> None:
+    """16 A100 in two hosts: 71 to 79 us for 10 to 43 kB (microsoft/vidur, profiles of a100_dgx)."""
+    tokens = ranks_bytes / (8192 * 2)
+    two = model("llama-3.1-70b", Layout(tp=16), load_device("a100-80gb-sxm"))
+    sums = [
+        part
+        for part in two.parts(Step.of(np.array([tokens]), 1.0, 100.0))
+        if part.name.startswith("all_reduce")
+    ]
+    assert sums
+    for part in sums:
+        assert part.seconds[0] == pytest.approx(71e-6, rel=0.2)
+
+
+def test_ranks_on_two_nodes_have_no_kernel_of_the_engine_for_sums() -> None:
+    shelf = KernelShelf(load_device("h100-sxm"), "sglang")
+    assert "SGLang" in ring_curve(CollectiveKind.ALL_REDUCE, 8, shelf).labels["kernel"]
+    across = ring_curve(CollectiveKind.ALL_REDUCE, 8, shelf, is_library=True)
+    assert across.labels["kernel"] == "NCCL"
+
+
+@pytest.mark.parametrize(
+    ("device", "word", "stored_bytes", "measured_s"),
+    [
+        ("rtx-3090", "4.85_bits", 42.2e9, 59.21e-3),
+        ("h100-pcie", "4.85_bits", 42.2e9, 39.98e-3),
+        ("h100-pcie", "bf16", 15.0e9, 14.75e-3),
+        ("rtx-4090", "bf16", 15.0e9, 18.77e-3),
+    ],
+)
+def test_llamacpp_streams_weights_as_fast_as_bandwidth_and_multiprocessors_allow(
+    device: str, word: str, stored_bytes: float, measured_s: float
+) -> None:
+    """Tokens of Llama 3 (XiongjieDai, GPU-Benchmarks-on-LLM-Inference), a tenth of them host work.
+
+    The H100 reads at half its bandwidth, the RTX 3090 at four fifths.
+    """
+    shelf = KernelShelf(load_device(device), "llama.cpp")
+    stored = format_named(word)
+    out = stored_bytes * 8 / stored.bits_per_weight / 8192
+    found = product(np.array([1.0]), out, 8192, stored, shelf)
+    assert found
+    assert 0.75 * measured_s < found.seconds[0] < 1.08 * measured_s
+
+
 @pytest.mark.parametrize("device", ["rtx-4090", "h100-sxm", "mi300x"])
 def test_a_row_takes_as_long_as_its_weights_have_bits(device: str) -> None:
     """Single rows wait for memory: q6_k has 6.56 bits, q4_k 4.5."""

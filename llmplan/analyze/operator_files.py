@@ -10,7 +10,7 @@ from llmplan.documents import shipped_folder
 from llmplan.errors import DocumentError, InputError, UnknownNameError, printable
 from llmplan.hardware.catalogue import device_of_stem, parse_gpus
 from llmplan.hardware.device import Device
-from llmplan.perf.registry import OPERATORS
+from llmplan.perf.recognition import NAMED, table_of
 from llmplan.perf.tables import MAX_BYTES
 
 TABLES: Final = (
@@ -26,7 +26,6 @@ TABLES: Final = (
     "moe",
 )
 """Operator tables that exist."""
-NAMED: Final = "Name it DEVICE_OPERATOR.csv, as h100_sxm_gemm.csv, or give"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def table_files(asked: Asked) -> Iterator[TableFile]:
         raise UnknownNameError("operator table", asked.operator, TABLES, known)
     for path in csv_files(asked.paths):
         header, ids = _read(path)
-        name = asked.operator or _operator_of(path, header)
+        name = asked.operator or table_of(path, header, TABLES)
         device = parse_gpus(asked.gpu).device if asked.gpu else _device_of(path, name)
         yield TableFile(path, name, device, ids)
 
@@ -118,23 +117,6 @@ def _read(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         raise DocumentError(f"cannot be read ({error.strerror}).", name) from None
     except (UnicodeDecodeError, csv.Error):
         raise DocumentError("is no CSV text.", name) from None
-
-
-def _operator_of(path: Path, header: tuple[str, ...]) -> str:
-    """The table that a file's name ends with, or else the one operator whose columns it has."""
-    for name in sorted(TABLES, key=len, reverse=True):
-        if path.stem == name or path.stem.endswith(f"_{name}"):
-            return name
-    fitting = {
-        operator.name: len(needed)
-        for operator in OPERATORS.values()
-        if (needed := {*operator.labels, *operator.numbers, "latency_ms"}) <= set(header)
-    }
-    most = [name for name, columns in fitting.items() if columns == max(fitting.values())]
-    if len(most) != 1:
-        which = f"could be {' or '.join(most)}" if most else "has the columns of no operator table"
-        raise DocumentError(f"{which}. {NAMED} --op.", str(path), 1)
-    return most[0]
 
 
 def _device_of(path: Path, operator: str) -> Device:

@@ -1,6 +1,7 @@
 """A measured serving run as a deployment and its traffic."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final
@@ -18,7 +19,7 @@ from llmplan.analyze.traffic import (
     format_word,
 )
 from llmplan.dtypes import state_format_named
-from llmplan.engines.profile import Profile, profile_of
+from llmplan.engines.profile import Profile, is_older_than_day, profile_of
 from llmplan.engines.settings import EngineName, Settings
 from llmplan.errors import InputError, LlmplanError
 from llmplan.model.compiled import Model
@@ -121,15 +122,13 @@ def served(row: ServingRow, memories: Memories) -> Served:
     scenario = SCENARIOS.get(row.scenario)
     if scenario is None:
         raise Skipped(f"scenario {row.scenario} tunes more than is stated")
-    date = row.row.get("date", "")
-    generation = Generation.EARLY if date and date < EARLY_UNTIL else Generation.CURRENT
     deployed = Deployed(
         model=row.model,
         layout=row.layout,
         workers=row.replicas,
         device=row.device,
         engine=row.engine,
-        generation=generation,
+        generation=_generation(row),
         slots=memories.slots(row),
         prefill=_prefill(row),
     )
@@ -142,6 +141,19 @@ def served(row: ServingRow, memories: Memories) -> Served:
         spread=row.spread > 0,
     )
     return Served(row, deployed, traffic)
+
+
+def _generation(row: ServingRow) -> Generation:
+    """By the release that ran where vLLM's is stated, else by the day of the run.
+
+    Versions of other engines in these tables are those of the servers around them.
+    """
+    date = row.row.get("date", "")
+    is_early = bool(date and date < EARLY_UNTIL)
+    if row.engine == EngineName.VLLM.value and row.version:
+        with suppress(InputError):  # a commit, or what else is no release: the day says it
+            is_early = is_older_than_day(profile_of(f"{row.engine}@{row.version}"), EARLY_UNTIL)
+    return Generation.EARLY if is_early else Generation.CURRENT
 
 
 def _profiles(row: ServingRow) -> Iterator[Profile]:

@@ -24,8 +24,12 @@ TABLE_WORDS: Final = {
     CollectiveKind.REDUCE_SCATTER: "reduce_scatter",
     CollectiveKind.ALL_TO_ALL: "alltoall",
 }
-NETWORK_LATENCY_US: Final = 15.0
-"""Of one exchange between nodes over an adapter per GPU: assumed."""
+NETWORK_LATENCY_US: Final = 23.0
+"""What one exchange between nodes adds to that within nodes; a sum is two.
+
+All-reduces of 10 to 43 kB take 71 us over two hosts of eight A100 and 25 us within one.
+Source: microsoft/vidur data/profiling/network/a100_dgx (MIT), 16 and 8 GPUs, hosts of 8.
+"""
 NETWORK_FRAC: Final = 0.7
 """Of an adapter's rate: assumed."""
 NETWORK_REASON: Final = "a usual share of the network's rate, and its latency"
@@ -140,9 +144,9 @@ def _seconds(
             seconds, curve = found
             if nodes == 1:
                 seconds = np.minimum(seconds, _gathered(collective, phase, model, tokens, shelf))
-            return _across(seconds, leaving, nodes, group), curve, ""
+            return _across(seconds, leaving, nodes, group, collective), curve, ""
     within = max(collective.ranks // nodes, 2)
-    curve = ring_curve(collective.kind, within, shelf)
+    curve = ring_curve(collective.kind, within, shelf, is_library=nodes > 1)
     kept = _kept(collective, model, collective.ranks)
     payload = collective.payload_bytes * tokens / collective.token_shares * kept
     seconds = curve.seconds(_columns(payload, within))
@@ -150,7 +154,7 @@ def _seconds(
         seconds, reason = over_host(seconds, payload, collective, curve, group), HOST_REASON
     else:
         reason = ""
-    return _across(seconds, leaving, nodes, group), curve, reason
+    return _across(seconds, leaving, nodes, group, collective), curve, reason
 
 
 def over_host(
@@ -180,12 +184,17 @@ def _timed_ranks(curve: Curve) -> float:
     return curve.fitted.ranges["gpus"][1]
 
 
-def ring_curve(kind: CollectiveKind, ranks: int, shelf: KernelShelf) -> Curve:
-    """The engine's own all-reduce, or the library over more ranks than it was timed on."""
+def ring_curve(
+    kind: CollectiveKind, ranks: int, shelf: KernelShelf, *, is_library: bool = False
+) -> Curve:
+    """The engine's own all-reduce, or the library over more ranks than it was timed on.
+
+    Ranks on several nodes have the library only: an engine's own maps its peers' memory.
+    """
     word = TABLE_WORDS[kind]
     probe = _columns(PROBE_BYTES, ranks)
-    wanted: Labels = {"op": word, "dtype": "half", "kernel": "NCCL"}
-    if kind is CollectiveKind.ALL_REDUCE:
+    wanted: Labels = {"op": word, "dtype": "half"}  # libraries, and nothing else, are timed so
+    if kind is CollectiveKind.ALL_REDUCE and not is_library:
         own = shelf.best("collectives", {"op": word, "dtype": "bfloat16"}, probe)
         if own and f"/{shelf.engine}/" in own.labels["src"] and ranks <= _timed_ranks(own):
             return own
@@ -268,10 +277,13 @@ def _leaving(collective: Collective, model: Model, tokens: Column, nodes: int) -
             return payload * away / max(collective.ranks // nodes, 1)
 
 
-def _across(seconds: Column, leaving: Column, nodes: int, group: GpuGroup) -> Column:
+def _across(
+    seconds: Column, leaving: Column, nodes: int, group: GpuGroup, collective: Collective
+) -> Column:
     """What the network adds where ranks are on several nodes: latency, and what leaves a node."""
     if nodes == 1:
         return seconds
-    hops = NETWORK_LATENCY_US * US * np.ceil(np.log2(nodes))
+    rounds = 2 if collective.kind is CollectiveKind.ALL_REDUCE else 1
+    hops = rounds * NETWORK_LATENCY_US * US * np.ceil(np.log2(nodes))
     result: Column = seconds + hops + leaving / (network_rate(group) * NETWORK_FRAC)
     return result

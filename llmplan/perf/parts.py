@@ -14,7 +14,7 @@ from llmplan.perf.kernels import US, Column
 from llmplan.perf.merged import Launch
 from llmplan.perf.rates import UNITS
 from llmplan.perf.routing import experts_hit
-from llmplan.perf.table_formats import table_formats
+from llmplan.perf.table_formats import kv_word, table_formats
 from llmplan.perf.timed import GENERIC_MEMORY_FRAC, VECTOR_FLOOR_US, timed
 from llmplan.units import Provenance
 
@@ -80,9 +80,11 @@ def part_of(launch: Launch, step: Step, shelf: KernelShelf) -> Part:
 
 
 def unit_of(operator: Operator, shelf: KernelShelf) -> str:
-    """Arithmetic unit of an operator's products."""
+    """Arithmetic unit of an operator's products; of attention the fastest that may do them."""
     weights = operator.weights
-    if isinstance(operator, Attention | LatentAttention) or not weights:
+    if isinstance(operator, Attention | LatentAttention):
+        return UNITS[kv_word(operator.precision.kv.name)]
+    if not weights:
         return "bf16"
     stored = operator.precision.of(weights[0].role)
     return UNITS[table_formats(stored.name, shelf)[0]]

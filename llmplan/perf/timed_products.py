@@ -15,6 +15,7 @@ from llmplan.perf.kernels import US, Column
 from llmplan.perf.rates import BITS
 from llmplan.perf.table_formats import WEIGHT_ONLY, table_formats
 from llmplan.perf.timed import PROBE_TOKENS, VECTOR_FLOOR_US, Timed, by_curves, timed
+from llmplan.perf.vector_products import vector_products
 
 
 def gemm_curve(formats: tuple[str, ...], shelf: KernelShelf) -> Curve | None:
@@ -30,7 +31,8 @@ def gemm_curve(formats: tuple[str, ...], shelf: KernelShelf) -> Curve | None:
 def product(m: Column, n: float, k: float, stored: Format, shelf: KernelShelf) -> Timed | None:
     """``m`` tokens by a matrix of k x n.
 
-    Weights of a few bits that no table has lie between those of 4 bits and those of 8.
+    Weights of a few bits that no table has lie between those of 4 bits and those of 8. Engines that
+    multiply few tokens as vectors do so whatever the table of tiles says.
     """
     formats = table_formats(stored.name, shelf)
     curve = gemm_curve(formats, shelf)
@@ -42,6 +44,10 @@ def product(m: Column, n: float, k: float, stored: Format, shelf: KernelShelf) -
         narrow, wide = (BITS[each.labels["dtype"]] for each in (curve, wider))
         share = (stored.bits_per_weight - narrow) / (wide - narrow)
         seconds = seconds + share * (product_s(wider, m, n, k) - seconds)
+    if vectors := vector_products(shelf.engine):
+        weight_bytes = n * k * stored.bits_per_weight / 8
+        streamed = VECTOR_FLOOR_US * US + vectors.seconds(weight_bytes, m, shelf.rates)
+        seconds = np.where(m <= vectors.most_tokens, streamed, seconds)
     return by_curves("gemm", seconds, curve)
 
 
