@@ -64,8 +64,15 @@ def shipped_folder(name: str) -> Path:
     return installed if installed.is_dir() else package.parent / name
 
 
-def load_document(path: Path, shown_as: str | None = None) -> Document:
+def load_document(
+    path: Path, shown_as: str | None = None, *, most_values: int = MAX_VALUES
+) -> Document:
     """Read one YAML mapping.
+
+    Args:
+        path: The file.
+        shown_as: Its name in messages.
+        most_values: Most separators of values.
 
     Raises:
         DocumentError: Missing, too large, of too many values, not UTF-8, not a mapping, nested
@@ -83,13 +90,13 @@ def load_document(path: Path, shown_as: str | None = None) -> Document:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise DocumentError("is not UTF-8 text.", name) from None
-    return parse_document(text, name)
+    return parse_document(text, name, most_values=most_values)
 
 
-def parse_document(text: str, name: str) -> Document:
+def parse_document(text: str, name: str, *, most_values: int = MAX_VALUES) -> Document:
     """Parse one YAML mapping from text; errors as in ``load_document``."""
-    if sum(map(text.count, _SEPARATORS)) > MAX_VALUES:
-        raise DocumentError(f"holds more than {MAX_VALUES:,} values, so it is no spec.", name)
+    if sum(map(text.count, _SEPARATORS)) > most_values:
+        raise DocumentError(f"holds more than {most_values:,} values, so it is no spec.", name)
     try:
         if not _is_plain(text):
             _refuse_aliases_and_depth(text, name)

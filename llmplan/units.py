@@ -23,7 +23,7 @@ _SIZE_UNITS: Final = {
 _COUNT_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20}
 LONG_S: Final = 9.9995
 """Times from here on are said in seconds: four digits of milliseconds do not hold them."""
-_TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _NUMBER: Final = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 
 
@@ -59,7 +59,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds from ``12ms``, ``2s``, ``850us``, ``5min`` or ``1h``; a bare number is refused.
+    """Seconds from ``12ms``, ``2s``, ``5m`` (minutes) or ``1h``; a bare number is refused.
 
     Raises:
         InputError: No unit, an unknown one, or not a positive number.

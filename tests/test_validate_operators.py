@@ -36,7 +36,7 @@ ROWS = 24
 @pytest.fixture
 def tool(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.setattr("fit_operators.STARTS", 1)
+    monkeypatch.setattr("llmplan.perf.fitting.STARTS", 1)
     return importlib.import_module("validate_operators")
 
 

@@ -1,12 +1,10 @@
 """Fit kernel curves to operator tables.
 
 ``python tools/fit_operators.py FOLDER [--op gemm] [--device h100_sxm]``: FOLDER holds
-``DEVICE_OPERATOR.csv`` files. For every kernel, the parameters that its operator names are fitted
-to the logarithm of predicted over measured, with a soft loss so that single odd rows do not move
-them, from a few starts so that none is stuck; rows that a trap of the operator names are left out.
-Prints medians per device and operator, and with ``--write`` updates
-``hardware/profiles/DEVICE.yaml``. Half of the rows can be kept back with ``--split`` to see how
-far a fit to the others reaches.
+``DEVICE_OPERATOR.csv`` files. Fits every kernel of enough rows (llmplan/perf/fitting.py); rows
+that a trap of its operator names are left out. Prints medians per device and operator, and with
+``--write`` updates ``hardware/profiles/DEVICE.yaml``. Half of the rows can be kept back with
+``--split`` to see how far a fit to the others reaches.
 """
 
 import argparse
@@ -16,24 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from scipy.optimize import least_squares
 
 from llmplan.hardware.catalogue import device_of_stem
-from llmplan.perf.kernels import Operator
-from llmplan.perf.rates import Rates, rates_of
+from llmplan.perf.fitting import LEAST_ROWS, described, errors, fitted_parameters
+from llmplan.perf.rates import rates_of
 from llmplan.perf.registry import OPERATORS
-from llmplan.perf.tables import KernelRows, kernel_rows
+from llmplan.perf.tables import kernel_rows
 
-LEAST_ROWS = 8
-"""Rows that a kernel needs to be fitted."""
-STARTS = 8
-"""The named start, and others around it."""
-SPREAD = 0.8
-"""Of the other starts: standard deviation of their logarithm."""
-PRIOR = 0.005
-"""How far a parameter that no row speaks of is held at its start, beside errors of rows."""
-STEP = 1e-3
-"""Relative step of derivatives: tiles and waves make curves flat over smaller ones."""
 SOURCES = {
     "aic": "operator tables of ai-dynamo/aiconfigurator 0.12.0 (Apache-2.0), log-spaced sample",
     "llmcompass": "figure 5 data of PrincetonUniversity/LLMCompass (BSD-3-Clause)",
@@ -41,46 +28,6 @@ SOURCES = {
 }
 """By the first word of ``src``."""
 TARGET = Path(__file__).parent.parent / "hardware" / "profiles"
-
-
-def fit(
-    operator: Operator, rows: KernelRows, device: Rates, chosen: np.ndarray
-) -> dict[str, float]:
-    """The parameters of one kernel, from the chosen rows."""
-    parameters = operator.parameters(rows.labels)
-    columns = {name: values[chosen] for name, values in rows.columns.items()}
-    measured = np.log(rows.measured_s[chosen])
-    low = np.array([p.low for p in parameters])
-    high = np.array([p.high for p in parameters])
-    start = np.clip([p.start for p in parameters], low, high)
-    scale = np.maximum(np.abs(start), 0.1 * (high - low))
-
-    def residuals(values: np.ndarray) -> np.ndarray:
-        named = {p.name: float(v) for p, v in zip(parameters, values, strict=True)}
-        predicted = operator.seconds(named, columns, rows.labels, device)
-        off = np.log(np.maximum(predicted, 1e-12)) - measured
-        return np.append(off, PRIOR * (values - start) / scale)
-
-    dice = np.random.default_rng(0)
-    jumps = [np.ones(len(start))]
-    jumps += [np.exp(dice.normal(0, SPREAD, len(start))) for _ in range(STARTS - 1)]
-    tries = [
-        least_squares(
-            residuals, np.clip(start * jump, low, high), bounds=(low, high), loss="soft_l1",
-            f_scale=0.1, x_scale="jac", max_nfev=100, diff_step=STEP,
-        )
-        for jump in jumps
-    ]  # fmt: skip
-    found = min(tries, key=lambda result: float(result.cost))
-    return {p.name: float(f"{v:.6g}") for p, v in zip(parameters, found.x, strict=True)}
-
-
-def errors(
-    operator: Operator, named: dict[str, float], rows: KernelRows, device: Rates
-) -> np.ndarray:
-    """Predicted over measured of all rows, less one."""
-    predicted = operator.seconds(named, rows.columns, rows.labels, device)
-    return predicted / rows.measured_s - 1
 
 
 def main(argv: list[str]) -> int:
@@ -108,9 +55,8 @@ def main(argv: list[str]) -> int:
                 if count < LEAST_ROWS:
                     continue
                 kept = np.arange(count) % 2 == 0 if options.split else np.ones(count, bool)
-                named = fit(operator, rows, rates, kept)
-                signed = errors(operator, named, rows, rates)
-                off, measured_by = np.abs(signed), 1 / (1 + signed)
+                named = fitted_parameters(operator, rows, rates, kept)
+                off = np.abs(errors(operator, named, rows, rates))
                 found.append((count, off[kept], off[~kept]))
                 if options.kernels:
                     words = " ".join(rows.labels.values())
@@ -118,22 +64,8 @@ def main(argv: list[str]) -> int:
                         f"    {words:90} {count:5} median {np.median(off):6.1%} "
                         f"p90 {np.quantile(off, 0.9):6.1%} {named}"
                     )
-                fitted.setdefault(device.slug, []).append(
-                    {
-                        "operator": name,
-                        "labels": rows.labels,
-                        "parameters": named,
-                        "rows": count,
-                        "median_error": float(f"{np.median(off):.3g}"),
-                        "p90_error": float(f"{np.quantile(off, 0.9):.3g}"),
-                        "low_error": float(f"{np.quantile(measured_by, 0.1) - 1:.3g}"),
-                        "high_error": float(f"{np.quantile(measured_by, 0.9) - 1:.3g}"),
-                        "ranges": {
-                            column: [float(values.min()), float(values.max())]
-                            for column, values in rows.columns.items()
-                        },
-                    }
-                )
+                kernel = described(operator, named, rows, rates)
+                fitted.setdefault(device.slug, []).append(kernel.model_dump())
             if found:
                 seen = np.concatenate([a for _, a, _ in found])
                 unseen = np.concatenate([b for _, _, b in found])

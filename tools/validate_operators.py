@@ -20,13 +20,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from fit_operators import LEAST_ROWS, errors, fit
 from rich.console import Console
 from rich.progress import Progress
 from sklearn.ensemble import ExtraTreesRegressor
 
 import llmplan
 from llmplan.hardware.catalogue import device_of_stem
+from llmplan.perf.fitting import LEAST_ROWS, errors, fitted_parameters
 from llmplan.perf.kernels import Column, Columns, Operator
 from llmplan.perf.profile import Kernels, kernels_of
 from llmplan.perf.rates import Rates, is_16_bit, rates_of
@@ -110,7 +110,7 @@ def kernel_errors(operator: Operator, rows: KernelRows, device: Rates, kernels: 
     if count < LEAST_ROWS or not shipped:
         return Errors(total, none, none, none, none, none)
     seen = np.arange(count) % 2 == 0
-    signed = errors(operator, fit(operator, rows, device, seen), rows, device)
+    signed = errors(operator, fitted_parameters(operator, rows, device, seen), rows, device)
     off = -np.log1p(signed)
     correction = np.exp(regressed(rows.columns, off, seen))
     alone = np.exp(regressed(rows.columns, np.log(rows.measured_s), seen))

@@ -83,7 +83,7 @@ def step_model(
     layout = deployed.prefill.layout if prefill and deployed.prefill else deployed.layout
     group = worker_group(deployed.device, layout)
     uneven = serving_profile().skew if skew is None else skew
-    return StepModel(deployed.model, layout, group, deployed.engine, uneven)
+    return StepModel(deployed.model, layout, group, deployed.engine, uneven, deployed.own)
 
 
 def in_flight(deployed: Deployed, traffic: Traffic) -> float:
@@ -149,6 +149,7 @@ def _draft_s(deployed: Deployed, traffic: Traffic, drafts: Drafts) -> float:
             deployed.layout,
             worker_group(deployed.device, deployed.layout),
             deployed.engine,
+            own=deployed.own,
         )
         found = ingredients(drafting, work)
         return drafts.tokens * float(found.decode_s[0, -1])

@@ -13,6 +13,7 @@ from llmplan.ops.base import StateKind
 from llmplan.ops.latent import LatentAttention
 from llmplan.ops.moe import Experts
 from llmplan.parallel.layout import Layout
+from llmplan.perf.own_kernels import OwnKernels
 
 USUAL_NODE: Final = 8
 """GPUs of a node where the catalogue has none for the device."""
@@ -118,6 +119,7 @@ class Deployed:
         generation: Whether it is an early release.
         slots: Requests that one worker holds at once; None where nothing limits them.
         prefill: Workers for prompts; None where every worker does both.
+        own: Kernels that were measured on the device; None where it was not calibrated.
     """
 
     model: Model
@@ -128,6 +130,7 @@ class Deployed:
     generation: Generation = Generation.CURRENT
     slots: int | None = None
     prefill: PrefillPool | None = None
+    own: OwnKernels | None = None
 
     @property
     def gpus(self) -> int:

@@ -49,6 +49,7 @@ def estimate(
     mtp: traffic_options.Mtp = False,
     draft: traffic_options.Draft = None,
     draft_dtype: beside_options.DraftDtype = None,
+    profile: traffic_options.Profile = None,
     explain: options.Explain = False,
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
@@ -112,7 +113,9 @@ def estimate(
         disaggregate=disaggregate,
         prefill_tp=prefill_tp,
     )
-    answer = EstimateQuestion(served=served, traffic=traffic, explain=explain).ask()
+    answer = EstimateQuestion(
+        served=served, traffic=traffic, explain=explain, profile=profile
+    ).ask()
     show(answer, Target(format, output))
     if answer.is_no:
         raise typer.Exit(1)

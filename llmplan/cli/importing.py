@@ -8,7 +8,8 @@ import typer
 
 from llmplan.cli import options
 from llmplan.cli.options import OutputFormat
-from llmplan.cli.output import Target, show, write_atomically
+from llmplan.cli.output import Target, show
+from llmplan.files import write_atomically
 
 
 class SpecFormat(StrEnum):

@@ -13,6 +13,7 @@ import typer
 
 from llmplan import __version__
 from llmplan.cli import (
+    calibrate,
     estimate,
     explain,
     fit,
@@ -90,6 +91,7 @@ app.command("memory")(memory.memory)
 app.command("fit")(fit.fit)
 app.command("place")(place.place)
 app.command("estimate")(estimate.estimate)
+app.add_typer(calibrate.app, name="calibrate")
 app.command("import")(importing.import_config)
 app.command("verify")(importing.verify)
 app.command("validate")(validate.validate)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmplan.cli.options import OutputFormat
-from llmplan.errors import InputError
+from llmplan.files import write_atomically
 
 if TYPE_CHECKING:
     from llmplan.results.schema import Envelope
@@ -93,28 +92,3 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.pos)
 
         yield tick
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a pipe or a device is written to as it is.
-
-    Raises:
-        InputError: The folder does not exist or cannot be written to.
-    """
-    draft = None
-    try:
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
-            return
-        target = path.resolve()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            draft = Path(file.name)
-            file.write(text)
-        draft.chmod(0o644)
-        draft.replace(target)
-    except OSError as error:
-        if draft:
-            draft.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written ({error.strerror}).") from None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llmplan.cli import options
-from llmplan.cli.output import write_atomically
+from llmplan.files import write_atomically
 
 
 class Kind(StrEnum):

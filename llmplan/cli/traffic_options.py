@@ -6,6 +6,7 @@ import typer
 
 TRAFFIC = "Traffic"
 DRAFTS = "Speculative decoding"
+CALIBRATION = "Calibration"
 BOUNDS = "Bounds: exit 1 where one is missed"
 
 Isl = Annotated[
@@ -183,5 +184,16 @@ PrefillTp = Annotated[
         help="GPUs that split each layer where prompts are done. [default: as those that decode]",
         show_default=False,
         rich_help_panel="Layout",
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        help="What `llmplan calibrate` measured on this GPU; none leaves it out. "
+        "[default: that of the GPU, where there is one]",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
     ),
 ]

@@ -13,6 +13,8 @@ import numpy as np
 from llmplan.hardware.device import Device
 from llmplan.perf.family import as_published, relatives
 from llmplan.perf.kernels import Column, Columns, Labels, Operator, Parameters
+from llmplan.perf.operators.collectives import LIBRARIES
+from llmplan.perf.own_kernels import REPLACED, OwnKernels, is_reference
 from llmplan.perf.profile import Fitted, kernels_of
 from llmplan.perf.rates import BITS, UNITS, Rates, is_16_bit, rates_of
 from llmplan.perf.registry import OPERATORS
@@ -24,6 +26,8 @@ GRAPH_LAUNCHED: Final = {"host_us": 0.0}
 FORMATS: Final = ("dtype", "kv_dtype")
 NEAR_BITS: Final = 0.1
 TRTLLM_TIMED: Final = "torch_flow"
+LIBRARY: Final = "NCCL"
+"""What the library of collectives is asked for by."""
 ABSORBED_PROMPTS: Final = ("flash_attention", "triton")
 """SGLang's kernels of latents whose tables reach a third or less of what expanded heads do."""
 
@@ -40,6 +44,7 @@ class Curve:
         provenance: Fitted on this device and engine, or assumed to be alike.
         reason: What it stands for where it is assumed.
         floor_us: Launch where the table's holds more than that; None where it does not.
+        own: The calibration that it is of; None where it is of a shipped table.
     """
 
     operator: Operator
@@ -49,6 +54,7 @@ class Curve:
     provenance: Provenance
     reason: str = ""
     floor_us: float | None = None
+    own: OwnKernels | None = None
 
     @property
     def labels(self) -> Labels:
@@ -65,6 +71,8 @@ class Curve:
 
     def seconds(self, columns: Columns) -> Column:
         """Time of one call, shape [rows]."""
+        if self.own:
+            self.own.note(self.fitted, columns)
         return self.operator.seconds(self.parameters, columns, self.labels, self.rates)
 
     def pace(self, probe: Columns) -> float:
@@ -84,11 +92,13 @@ class KernelShelf:
         device: The device.
         engine: ``vllm``, ``sglang``, ``trtllm``; another word for any.
         skew: Spread of the popularity of experts, as in ``perf.routing``.
+        own: Kernels that were measured on this device; None where it was not calibrated.
     """
 
     device: Device
     engine: str
     skew: float = 0.0
+    own: OwnKernels | None = None
     _found: dict[tuple[object, ...], Curve | None] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -122,6 +132,30 @@ class KernelShelf:
 
     def _search(self, name: str, wanted: Labels, probe: Columns) -> Curve | None:
         operator = OPERATORS[name]
+        own = self._measured(operator, wanted, probe)
+        if own and name in REPLACED:
+            return own
+        shipped = self._shipped(operator, wanted, probe)
+        if not (own and shipped) or shipped.provenance is Provenance.ASSUMED:
+            return own or shipped
+        if is_reference(own.labels):
+            return shipped
+        return min(own, shipped, key=lambda curve: curve.pace(probe))
+
+    def _measured(self, operator: Operator, wanted: Labels, probe: Columns) -> Curve | None:
+        """The fastest kernel of the calibration in just these formats; plain arithmetic last."""
+        if not self.own:
+            return None
+        fitting = [k for k in self.own.of(operator.name) if _is_same(k.labels, wanted)]
+        plain = [kernel for kernel in fitting if not is_reference(kernel.labels)]
+        curves = [
+            Curve(operator, kernel, self.rates, self.compared, Provenance.MEASURED, own=self.own)
+            for kernel in plain or fitting
+        ]
+        return min(curves, key=lambda curve: curve.pace(probe), default=None)
+
+    def _shipped(self, operator: Operator, wanted: Labels, probe: Columns) -> Curve | None:
+        name = operator.name
         for is_timed in (self._times, _any):
             for device in self.relatives:
                 kernels = kernels_of(device.slug)
@@ -174,6 +208,14 @@ class KernelShelf:
         is_other_engine = f"/{self.engine}/" not in labels["src"]
         is_eager = kernel.parameters.get("host_us", 0.0) > EAGER_US and "backend" not in labels
         return 4 * is_other_format + 2 * is_eager + is_other_engine
+
+
+def _is_same(labels: Labels, wanted: Labels) -> bool:
+    """Whether a measured kernel does this work; libraries of collectives have several names."""
+    said = dict(labels)
+    if wanted.get("kernel") == LIBRARY and said.get("kernel") in LIBRARIES:
+        said["kernel"] = LIBRARY
+    return all(said.get(name, "") == word for name, word in wanted.items())
 
 
 def _any(_kernel: Fitted, _source: Device, _probe: Columns) -> bool:

@@ -166,6 +166,8 @@ def over_host(
     one host than deployments show in others. So it is a usual share of the link, or the table's
     time where that is less.
     """
+    if curve.own:
+        return fitted
     host = group.device.host_link
     rate = (host.unidirectional_bytes_per_s if host else None) or PCIE_BYTES_PER_S
     share = collective.kind.sent_frac(collective.ranks)

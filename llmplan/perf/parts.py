@@ -12,10 +12,11 @@ from llmplan.perf import timed_attention, timed_experts, timed_products
 from llmplan.perf.choice import KernelShelf
 from llmplan.perf.kernels import US, Column
 from llmplan.perf.merged import Launch
+from llmplan.perf.operators.by_work import columns_of
 from llmplan.perf.rates import UNITS
 from llmplan.perf.routing import experts_hit
 from llmplan.perf.table_formats import kv_word, table_formats
-from llmplan.perf.timed import GENERIC_MEMORY_FRAC, VECTOR_FLOOR_US, timed
+from llmplan.perf.timed import GENERIC_MEMORY_FRAC, VECTOR_FLOOR_US, curve_by_work, timed
 from llmplan.units import Provenance
 
 TIMED_IN = (timed_attention, timed_experts, timed_products)
@@ -109,10 +110,25 @@ def bounds(operator: Operator, cost: Cost, step: Step, shelf: KernelShelf) -> tu
 
 
 def _vector(launch: Launch, step: Step, shelf: KernelShelf) -> Part:
-    """A chain of vector operators: each reads what the one before wrote, from the cache."""
+    """A chain of vector operators: each reads what the one before wrote, from the cache.
+
+    Where its operators were measured one by one the chain takes as long as the longest.
+    """
     costs = [operator.cost(step) for operator in launch.operators]
     rows = np.zeros(np.shape(step.tokens))
     moved = np.maximum.reduce([rows + cost.moved_bytes for cost in costs])
-    seconds = VECTOR_FLOOR_US * US + moved / (shelf.rates.bytes_per_s * GENERIC_MEMORY_FRAC)
     whole = sum(costs, start=Cost())
+    curves = [curve_by_work(operator, shelf) for operator in launch.operators]
+    if all(curves):
+        longest = np.maximum.reduce(
+            [
+                curve.seconds(columns_of(operator, step))
+                for operator, curve in zip(launch.operators, curves, strict=True)
+                if curve
+            ]
+        )
+        said = "the longest of its operators by itself"
+        known = Provenance.MEASURED
+        return Part(launch.name, "vector", longest, whole, rows, rows, rows, 1, known, said)
+    seconds = VECTOR_FLOOR_US * US + moved / (shelf.rates.bytes_per_s * GENERIC_MEMORY_FRAC)
     return Part(launch.name, "vector", seconds, whole, rows, rows, rows, reason="usual share")

@@ -17,6 +17,7 @@ from llmplan.perf.choice import KernelShelf
 from llmplan.perf.exchanged import exchange_part
 from llmplan.perf.kernels import Column
 from llmplan.perf.merged import Launch, launches
+from llmplan.perf.own_kernels import OwnKernels
 from llmplan.perf.parts import Part, part_of
 
 
@@ -30,6 +31,7 @@ class StepModel:
         group: The GPUs of one copy.
         engine: Whose kernels run: ``vllm``, ``sglang``, ``trtllm``; another word for any.
         skew: Spread of the popularity of experts, as in ``perf.routing``.
+        own: Kernels that were measured on the device; None where it was not calibrated.
     """
 
     model: Model
@@ -37,11 +39,12 @@ class StepModel:
     group: GpuGroup
     engine: str
     skew: float = 0.0
+    own: OwnKernels | None = None
 
     @cached_property
     def shelf(self) -> KernelShelf:
         """Kernels of the device."""
-        return KernelShelf(self.group.device, self.engine, self.skew)
+        return KernelShelf(self.group.device, self.engine, self.skew, self.own)
 
     @cached_property
     def ranks(self) -> tuple[Rank, ...]:

@@ -1,7 +1,7 @@
 """Operator tables: CSV files of kernel times, read into one set of columns per kernel."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,7 +52,6 @@ def kernel_rows(path: Path, operator: Operator) -> Iterator[KernelRows]:
         DocumentError: The table cannot be read, or is of another operator.
     """
     name = str(path)
-    groups: dict[tuple[str, ...], list[tuple[int, list[float], float]]] = {}
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DocumentError(f"is larger than {MAX_BYTES:,} bytes.", name)
@@ -61,28 +60,48 @@ def kernel_rows(path: Path, operator: Operator) -> Iterator[KernelRows]:
             for column in (*operator.labels, *operator.numbers, "latency_ms"):
                 if column not in (rows.fieldnames or ()):
                     raise DocumentError(f"has no column '{column}' of {operator.name}.", name, 1)
-            for number, row in enumerate(rows, 1):
-                if number > MAX_ROWS:
-                    raise DocumentError(f"has more than {MAX_ROWS:,} rows.", name)
-                read = _row(row, operator)
-                if read:
-                    key = tuple(row[label] or "" for label in operator.labels)
-                    groups.setdefault(key, []).append((number, *read))
+            found = grouped(_bounded(rows, name), operator)
     except OSError as error:
         raise DocumentError(f"cannot be read ({error.strerror}).", name) from None
     except (UnicodeDecodeError, csv.Error):
         raise DocumentError("is no CSV text.", name) from None
-    for key, found in groups.items():
-        values = np.array([numbers for _, numbers, _ in found], dtype=np.float64)
-        yield KernelRows(
-            dict(zip(operator.labels, key, strict=True)),
-            {column: values[:, i] for i, column in enumerate(operator.numbers)},
-            np.array([seconds for _, _, seconds in found]),
-            tuple(number for number, _, _ in found),
-        )
+    yield from found
 
 
-def _row(row: dict[str, str], operator: Operator) -> tuple[list[float], float] | None:
+def grouped(rows: Iterable[Mapping[str, str]], operator: Operator) -> tuple[KernelRows, ...]:
+    """The kernels of the rows of a table, in the order of their first rows.
+
+    A blank number is 0. Rows whose time or numbers cannot be read are left out.
+    """
+    groups: dict[tuple[str, ...], list[tuple[int, list[float], float]]] = {}
+    for number, row in enumerate(rows, 1):
+        read = _row(row, operator)
+        if read:
+            key = tuple(row[label] or "" for label in operator.labels)
+            groups.setdefault(key, []).append((number, *read))
+    return tuple(_kernel(key, found, operator) for key, found in groups.items())
+
+
+def _bounded(rows: Iterable[dict[str, str]], name: str) -> Iterator[dict[str, str]]:
+    for number, row in enumerate(rows, 1):
+        if number > MAX_ROWS:
+            raise DocumentError(f"has more than {MAX_ROWS:,} rows.", name)
+        yield row
+
+
+def _kernel(
+    key: tuple[str, ...], found: list[tuple[int, list[float], float]], operator: Operator
+) -> KernelRows:
+    values = np.array([numbers for _, numbers, _ in found], dtype=np.float64)
+    return KernelRows(
+        dict(zip(operator.labels, key, strict=True)),
+        {column: values[:, i] for i, column in enumerate(operator.numbers)},
+        np.array([seconds for _, _, seconds in found]),
+        tuple(number for number, _, _ in found),
+    )
+
+
+def _row(row: Mapping[str, str], operator: Operator) -> tuple[list[float], float] | None:
     """Numbers and seconds of a row; None where one cannot be read."""
     try:
         numbers = [

@@ -31,7 +31,7 @@ def _attention_curve(kind: str, labels: Labels, probe: Columns, shelf: KernelShe
         for dtype in dict.fromkeys(("bfloat16", labels["kv_dtype"]))
         if (curve := shelf.best(kind, {**labels, "dtype": dtype}, probe))
     ]
-    ours = [curve for curve in found if f"/{shelf.engine}/" in curve.labels["src"]] or found
+    ours = [c for c in found if c.own or f"/{shelf.engine}/" in c.labels["src"]] or found
     if not ours:
         return None
     return min(ours, key=lambda curve: curve.pace(probe))

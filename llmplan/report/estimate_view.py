@@ -93,7 +93,31 @@ def _facts(result: schema.EstimateResult, inputs: dict[str, Any]) -> tuple[tuple
         facts.append(("draw", f"{_number(result.energy.gpu_w)} W a GPU"))
         joules = _number(result.energy.joules_per_output_token_j)
         facts.append(("energy", f"{joules} J an output token"))
-    return (*facts, *_bounds(result))
+    return (*facts, *_bounds(result), *_calibration(result))
+
+
+def _calibration(result: schema.EstimateResult) -> Iterator[tuple[str, str]]:
+    """The profile, how far it is off, and what is said without it and at the peaks."""
+    used = result.calibration
+    if not used:
+        return
+    off = ""
+    if used.layer_median_error_frac is not None and used.layer_p90_error_frac is not None:
+        off = (
+            f"; layers off {used.layer_median_error_frac:.0%} (p90 {used.layer_p90_error_frac:.0%})"
+        )
+    yield "calibrated", f"{used.device}, {used.date.isoformat()}{off}"
+    plain = used.uncalibrated
+    rate = f"{format_digits(plain.output_tokens_per_s)} tokens/s"
+    times = [
+        f"{name} {format_seconds(value)}"
+        for name, value in (("TTFT", plain.ttft_s), ("TPOT", plain.tpot_s))
+        if value is not None
+    ]
+    yield "uncalibrated", ", ".join((*times, rate))
+    if result.steps:
+        prompt, step = result.steps.prefill.roofline_s, result.steps.decode.roofline_s
+        yield "at the peaks", f"prompt {format_seconds(prompt)}, step {format_seconds(step)}"
 
 
 def _bounds(result: schema.EstimateResult) -> Iterator[tuple[str, str]]:

@@ -128,3 +128,14 @@ def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, ";".join(map(str, value))
         else:
             yield name, str(value).lower() if isinstance(value, bool) else value
+
+
+@records.register
+def _calibrate(result: schema.CalibrateResult) -> list[Record]:
+    rows = result.grid if result.is_dry_run else [*result.operators, *result.layers]
+    return [row.model_dump(mode="json") for row in rows]
+
+
+@records.register
+def _calibrations(result: schema.CalibrateDiffResult) -> list[Record]:
+    return [row.model_dump(mode="json") for row in result.changes]

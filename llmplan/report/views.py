@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
+from llmplan.report.calibrate_view import calibrate_page, changes_page, files_page
 from llmplan.report.estimate_view import estimate_page
 from llmplan.report.estimates import estimates_page
 from llmplan.report.explain_view import explain_page
@@ -609,3 +610,18 @@ def _error(row: schema.ValidationRow) -> str:
 def _errors(summary: schema.ValidationSummary) -> str:
     figures = (summary.median_abs_error_frac, summary.mape, summary.p90_abs_error_frac)
     return ", ".join("-" if figure is None else f"{figure:.2g}" for figure in figures)
+
+
+@page_of.register
+def _calibrated(result: schema.CalibrateResult, inputs: Inputs) -> Page:
+    return calibrate_page(result, inputs)
+
+
+@page_of.register
+def _calibrations(result: schema.CalibrateDiffResult, inputs: Inputs) -> Page:
+    return changes_page(result, inputs)
+
+
+@page_of.register
+def _calibration_files(result: schema.CalibrateFilesResult, inputs: Inputs) -> Page:
+    return files_page(result, inputs)

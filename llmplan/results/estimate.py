@@ -1,11 +1,11 @@
 """How fast a deployment serves its traffic."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from llmplan.analyze.estimate import Estimate, estimate
 from llmplan.analyze.ingredients import FULL_STEP_TOKENS
-from llmplan.analyze.traffic import Drafts, Scenario, Traffic
+from llmplan.analyze.traffic import Deployed, Drafts, Scenario, Traffic
 from llmplan.errors import InputError
 from llmplan.hardware.catalogue import parse_gpus
 from llmplan.model.catalogue import load_model
@@ -16,6 +16,7 @@ from llmplan.results.engine_said import engine_echo
 from llmplan.results.estimated import details, explained, figures, slo_rows, sweep_row
 from llmplan.results.gpus_said import gpu_echo, gpu_warnings
 from llmplan.results.memory import MemoryQuestion, pasted
+from llmplan.results.own_profile import calibration_row, own_kernels, stretched
 from llmplan.results.time_said import time_warnings
 from llmplan.results.traffic_options import TrafficOptions
 from llmplan.results.what_serves import Serves, what_serves
@@ -32,11 +33,13 @@ class EstimateQuestion:
         served: The model, its formats, GPUs, layout and engine, as memory is asked.
         traffic: What is served.
         explain: Derive each figure.
+        profile: A calibration profile, ``none``, or nothing for that of the device.
     """
 
     served: MemoryQuestion
     traffic: TrafficOptions = field(default_factory=TrafficOptions)
     explain: bool = False
+    profile: str | None = None
 
     def ask(self) -> schema.Envelope:
         """The answer; nothing but the reason where a request does not fit.
@@ -67,14 +70,23 @@ class EstimateQuestion:
         if not counts and scenario in (Scenario.CLOSED_LOOP, Scenario.STATIC_BATCH):
             held = serves.slots * serves.workers
             counts = (min(DEFAULT_CONCURRENCY, held),)
-        chunk = _step_tokens(asked)
-        several = [self._estimate(serves, count, drafts, chunk) for count in counts or (None,)]
+        own, profile, said_of_it = own_kernels(self.profile, serves.group.device)
+        deployed, chunk = replace(serves.deployed, own=own), _step_tokens(asked)
+        several = [self._estimate(deployed, count, drafts, chunk) for count in counts or (None,)]
         inputs |= {"concurrency": several[-1].traffic.concurrency, "concurrencies": list(counts)}
         warnings = (
             *context_warnings(published, sum(serves.tokens)),
             *time_warnings(asked, serves, several[-1], self.traffic.limits()),
+            *said_of_it,
+            *stretched(own),
         )
-        return Said("estimate", inputs, warnings).answered(self._result(serves, several, published))
+        result = self._result(serves, several, published)
+        if own and profile:
+            last = counts[-1] if counts else None
+            plain = self._estimate(serves.deployed, last, drafts, chunk)
+            used = calibration_row(profile, own, plain)
+            result = result.model_copy(update={"calibration": used})
+        return Said("estimate", inputs, warnings).answered(result)
 
     def _result(
         self, serves: Serves, several: list[Estimate], published: Model
@@ -93,7 +105,7 @@ class EstimateQuestion:
         return schema.EstimateResult(**told)
 
     def _estimate(
-        self, serves: Serves, count: int | None, drafts: Drafts, step_tokens: int
+        self, deployed: Deployed, count: int | None, drafts: Drafts, step_tokens: int
     ) -> Estimate:
         isl, osl = self.traffic.tokens
         traffic = Traffic(
@@ -106,7 +118,7 @@ class EstimateQuestion:
             prefix_frac=self.traffic.cached_frac(),
             step_tokens=step_tokens,
         )
-        return estimate(serves.deployed, traffic, drafts)
+        return estimate(deployed, traffic, drafts)
 
     def _drafts(self, asked: MemoryQuestion, serves: Serves) -> Drafts:
         tokens = serves.settings.speculative_tokens or 0
@@ -149,6 +161,7 @@ class EstimateQuestion:
             "draft": serves.draft.identity.name if serves.draft else None,
             "text_only": asked.text_only,
             "corrections": asked.corrections,
+            "profile": self.profile,
         }
 
 

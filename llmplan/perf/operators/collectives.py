@@ -26,6 +26,10 @@ from llmplan.perf.rates import Rates
 
 PCIE_BYTES_PER_S: Final = 32e9 * 16 * 128 / 130 / 8
 """PCI Express 5.0 x16, one direction, for devices that have no link: shares are of it."""
+LIBRARIES: Final = frozenset({"NCCL", "RCCL", "gloo"})
+"""Kernels that are the library itself, of NVIDIA, of AMD and of processors."""
+HOST_TIMES: Final = 100.0
+"""How much longer than between GPUs a message between processes of a host may take at most."""
 CROWDED_BYTES: Final = 1.4e6
 """Messages of more than two ranks about this large get in each other's way."""
 QUICK_SHARE: Final = 1 / 3
@@ -60,7 +64,7 @@ def bound_seconds(columns: Columns, labels: Labels, device: Rates) -> Column:
 
 
 def _is_library(labels: Labels) -> bool:
-    return labels["kernel"] == "NCCL"
+    return labels["kernel"] in LIBRARIES
 
 
 def parameters(labels: Labels) -> tuple[Parameter, ...]:
@@ -69,11 +73,12 @@ def parameters(labels: Labels) -> tuple[Parameter, ...]:
     ``ranks_power`` is how rates fall with the ranks, ``crowded`` what large messages of
     several ranks take on top, ``sync_us`` the wait between two shots.
     """
+    slowest = HOST_TIMES if labels["kernel"] == "gloo" else 1.0
     library = (
-        Parameter("library_us", 8.0, 0.5, 100.0),
-        Parameter("library_rank_us", 1.5, 0.0, 20.0),
+        Parameter("library_us", 8.0, 0.5, 100.0 * slowest),
+        Parameter("library_rank_us", 1.5, 0.0, 20.0 * slowest),
         Parameter("small_frac", 0.3, 0.005, 2.0),
-        Parameter("ramp_us", 40.0, 0.0, 500.0),
+        Parameter("ramp_us", 40.0, 0.0, 500.0 * slowest),
         Parameter("large_frac", 0.7, 0.02, 2.0),
         Parameter("ranks_power", 0.0, -0.35, 2.0),
         Parameter("crowded", 0.2, 0.0, 2.0),

@@ -60,7 +60,7 @@ def _load(tokens: int, topk: int, experts: int, ep: int, exponent: float) -> tup
     if exponent <= 0:
         rows = max(tokens * topk / ep, 1.0)
         return rows, min(float(local), rows)
-    loads = _loads(tokens, topk, experts, exponent)
+    loads = shuffled_loads(tokens, topk, experts, exponent)
     ranks = loads[:, : local * (experts // local)].reshape(SHUFFLES, -1, local)
     per_rank = ranks.sum(axis=2)
     most = per_rank.argmax(axis=1)
@@ -68,8 +68,8 @@ def _load(tokens: int, topk: int, experts: int, ep: int, exponent: float) -> tup
     return float(chosen.sum(axis=1).mean()), float((chosen > 0).sum(axis=1).mean())
 
 
-def _loads(tokens: int, topk: int, experts: int, exponent: float) -> Column:
-    """Rows of every expert, [shuffles, experts]."""
+def shuffled_loads(tokens: int, topk: int, experts: int, exponent: float) -> Column:
+    """Rows of every expert under a power law, [shuffles, experts]."""
     total = tokens * topk
     least, most = (1.0, max(LARGEST * tokens, 1.0)) if total > experts else SMALL
     drawn = _quantile((np.arange(experts) + 0.5) / experts, exponent, least, most)

@@ -3,6 +3,17 @@
 Memory in integer bytes, FLOPs as counts, provenance beside what is not exact.
 """
 
+from llmplan.results.schema.calibrate import (
+    CalibrateDiffResult,
+    CalibratedLayer,
+    CalibratedMemory,
+    CalibratedOperator,
+    CalibrateFilesResult,
+    CalibrateResult,
+    KernelChange,
+    PlannedPoints,
+    SkippedKernel,
+)
 from llmplan.results.schema.common import SCHEMA_VERSION, Explanation, Published
 from llmplan.results.schema.envelope import Envelope, Result, result_schema
 from llmplan.results.schema.estimate import (
@@ -18,6 +29,8 @@ from llmplan.results.schema.estimate import (
     StepRow,
     Steps,
     SweepRow,
+    Uncalibrated,
+    UsedCalibration,
 )
 from llmplan.results.schema.explain import ExplainResult, KeyRow
 from llmplan.results.schema.fit import DeploymentRow, FitResult, TryRow
@@ -72,6 +85,12 @@ __all__ = [
     "SCHEMA_VERSION",
     "BesideRow",
     "BoundShare",
+    "CalibrateDiffResult",
+    "CalibrateFilesResult",
+    "CalibrateResult",
+    "CalibratedLayer",
+    "CalibratedMemory",
+    "CalibratedOperator",
     "CollectiveRow",
     "CompareModelsResult",
     "ComponentCount",
@@ -96,6 +115,7 @@ __all__ = [
     "HostMemory",
     "ImagePart",
     "ImportResult",
+    "KernelChange",
     "KeyRow",
     "KvCache",
     "Ledger",
@@ -112,6 +132,7 @@ __all__ = [
     "PerGpu",
     "PlaceResult",
     "PlacedRankRow",
+    "PlannedPoints",
     "Published",
     "ReconcileResult",
     "ReconcileRow",
@@ -119,12 +140,15 @@ __all__ = [
     "Roof",
     "Roofline",
     "RooflinePoint",
+    "SkippedKernel",
     "SloRow",
     "StepRow",
     "Steps",
     "StoredBytes",
     "SweepRow",
     "TryRow",
+    "Uncalibrated",
+    "UsedCalibration",
     "Utilisation",
     "ValidationGroup",
     "ValidationResult",

@@ -3,6 +3,11 @@
 from typing import Any, Literal, TypeAlias
 
 from llmplan.described import described_schema
+from llmplan.results.schema.calibrate import (
+    CalibrateDiffResult,
+    CalibrateFilesResult,
+    CalibrateResult,
+)
 from llmplan.results.schema.common import SCHEMA_VERSION, Published
 from llmplan.results.schema.estimate import EstimateResult
 from llmplan.results.schema.explain import ExplainResult
@@ -34,6 +39,9 @@ Result: TypeAlias = (
     | ReconcileResult
     | CorrectionsResult
     | ExplainResult
+    | CalibrateResult
+    | CalibrateDiffResult
+    | CalibrateFilesResult
 )
 
 

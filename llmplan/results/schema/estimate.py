@@ -1,5 +1,6 @@
 """How fast a deployment serves its traffic."""
 
+from datetime import date
 from typing import Literal
 
 from llmplan.results.schema.common import Explanation, Published
@@ -101,7 +102,8 @@ class OperatorRow(Published):
     efficiency_frac: float | None
     """The largest of its three bounds over its time; null where none is counted."""
     provenance: Provenance
-    """fitted where this kernel was measured on this GPU and engine, else assumed."""
+    """measured where a calibration of this device timed it, fitted where published tables of this
+    GPU and engine have it, else assumed."""
     note: str
     """What stands for what, where it is assumed."""
 
@@ -184,6 +186,38 @@ class SweepRow(Published):
     """Requests that wait for a place, of the deployment."""
 
 
+class Uncalibrated(Published):
+    """What the same question is answered with from published tables alone."""
+
+    ttft_s: float | None
+    """Time to the first token; null where it is overloaded."""
+    tpot_s: float | None
+    """Time between further tokens; null likewise."""
+    output_tokens_per_s: float
+    """Of the deployment."""
+
+
+class UsedCalibration(Published):
+    """The calibration profile that kernels were timed by."""
+
+    profile: str
+    """File."""
+    device: str
+    """Device that it was measured on."""
+    date: date
+    """When."""
+    kernels: int
+    """Kernels that it holds."""
+    layers: int
+    """Whole layers that were kept out of its fit."""
+    layer_median_error_frac: float | None
+    """Of these, predicted against measured, the median of absolute errors; null without layers."""
+    layer_p90_error_frac: float | None
+    """90th percentile."""
+    uncalibrated: Uncalibrated
+    """The same figures without it."""
+
+
 class EstimateResult(Published):
     """``llmplan estimate``."""
 
@@ -230,6 +264,8 @@ class EstimateResult(Published):
     """Points and roofs of the roofline plot."""
     energy: Energy | None = None
     """Draw and energy; null where the power of the device is not known."""
+    calibration: UsedCalibration | None = None
+    """Measurements of the very device that were used; null where there are none."""
     provenance: dict[str, Provenance] = {}
     """Of the figures that have no range."""
     slo: list[SloRow] = []
