@@ -19,12 +19,12 @@ from llmplan.dtypes import Format, format_named
 from llmplan.errors import InputError, LayoutError
 from llmplan.files import write_atomically
 from llmplan.hardware.catalogue import load_device
-from llmplan.hardware.spec import DeviceSpec
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model
 from llmplan.parallel.layout import Layout, check_layout
 from llmplan.perf.calibration import calibration_path, save
-from llmplan.perf.rates import Rates, rates_of
+from llmplan.perf.calibration_spec import Peaks
+from llmplan.perf.rates import PCIE_PEERS, Rates, rates_of
 from llmplan.results import schema
 from llmplan.results.calibration import FIGURES, shown, today
 from llmplan.results.common import Said
@@ -98,15 +98,16 @@ class CalibrateQuestion:
             ranks=self._ranks(machine),
             journal=path.with_suffix(".partial"),
             is_fresh=self.is_fresh,
+            are_peaks_own=document is not None,
         )
         said = Said("calibrate", self._echo(order, formats, path), _remarks(machine))
         if self.is_dry_run:
             return said.answered(_planned(order))
-        if document:
-            _keep_device(slug, document)
         profile = calibrated(order, tick)
         if not profile.kernels:
             raise InputError("nothing was measured: give it more time with --budget.")
+        if document and profile.rates:
+            _keep_device(slug, with_peaks(document, profile.rates))
         save(profile, path)
         order.journal.unlink(missing_ok=True)
         said = replace(said, warnings=(*said.warnings, *profile.notes))
@@ -180,17 +181,15 @@ def _layout(model: Model, machine: Machine) -> Layout:
 
 
 def _device(machine: Machine) -> tuple[str, Rates, dict[str, Any] | None]:
-    """The catalogue's device; of one that it does not have the name, peaks, and a file of it."""
+    """The catalogue's device; of one that it does not have the name, peaks, and a file of it.
+
+    Peaks that were measured before are not lowered: a busy moment is no slower device.
+    """
     if machine.slug:
         return machine.slug, rates_of(load_device(machine.slug)), None
     slug = document_slug(machine)
-    if _device_path(slug).is_file():
-        return slug, rates_of(load_device(slug)), None
-    measured = measured_peaks(machine.place, PEAKS)
-    document = device_document(machine, measured)
-    spec = DeviceSpec.model_validate(document)
-    peaks = spec.peak_flops_per_s
-    units = {name: float(rate) for name, rate in peaks.model_dump(exclude_none=True).items()}
+    document = device_document(machine, measured_peaks(machine.place, PEAKS))
+    units = {name: float(rate) for name, rate in document["peak_flops_per_s"].items()}
     rates = Rates(
         slug=slug,
         bytes_per_s=float(document["memory"]["bandwidth_bytes_per_s"]),
@@ -198,12 +197,24 @@ def _device(machine: Machine) -> tuple[str, Rates, dict[str, Any] | None]:
         l2_bytes=float(machine.cache_bytes),
         sms=machine.cores,
         link_bytes_per_s=0.0,
+        peers=PCIE_PEERS,
     )
-    return slug, rates, document
+    if not _device_path(slug).is_file():
+        return slug, rates, document
+    before = rates_of(load_device(slug))
+    most = {name: max(rate, before.flops_per_s.get(name, 0.0)) for name, rate in units.items()}
+    widest = max(rates.bytes_per_s, before.bytes_per_s)
+    return slug, replace(rates, bytes_per_s=widest, flops_per_s=most), document
 
 
 def _device_path(slug: str) -> Path:
     return own_folders()[0] / "hardware" / "devices" / f"{slug}.yaml"
+
+
+def with_peaks(document: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
+    """A device's file with these peaks."""
+    memory = {**document["memory"], "bandwidth_bytes_per_s": peaks.bytes_per_s}
+    return {**document, "memory": memory, "peak_flops_per_s": dict(peaks.flops_per_s)}
 
 
 def _keep_device(slug: str, document: dict[str, Any]) -> None:
