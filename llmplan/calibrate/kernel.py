@@ -22,11 +22,13 @@ class Place:
         device: Torch's device.
         capability: CUDA compute capability, as (9, 0); (0, 0) where there is none.
         seed: Of random inputs.
+        skew: Exponent of the power law by which tokens choose experts; 0 for all alike.
     """
 
     device: torch.device
     capability: tuple[int, int] = (0, 0)
     seed: int = 0
+    skew: float = 0.0
 
     @property
     def is_cuda(self) -> bool:

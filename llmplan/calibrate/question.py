@@ -37,6 +37,7 @@ DEFAULT_BUDGET: Final = "5m"
 MOST_TP: Final = 8
 WEIGHTS_FRAC: Final = 0.8
 """Of memory, that weights of a rank may take where nobody says how a model is split."""
+MOST_SKEW: Final = 3.0
 FP8_SINCE: Final = (8, 9)
 PEAKS: Final = Limits(seconds=0.5)
 """For each of about a dozen trials of a device whose peaks nobody publishes."""
@@ -58,6 +59,7 @@ class CalibrateQuestion:
         ep: Experts are spread over these instead of split.
         budget: Time, as ``5m``.
         ranks: GPUs, or processes, that exchange messages; all GPUs where nothing is said.
+        skew: Exponent of a power law of routing beside even routing; 0 for even alone.
         profile: File of the profile; the personal catalogue where nothing is said.
         is_fresh: Begin anew whatever an interrupted run left.
         is_dry_run: Say what would be measured.
@@ -70,6 +72,7 @@ class CalibrateQuestion:
     ep: bool = False
     budget: str = DEFAULT_BUDGET
     ranks: int | None = None
+    skew: float = 1.2
     profile: Path | None = None
     is_fresh: bool = False
     is_dry_run: bool = False
@@ -97,6 +100,7 @@ class CalibrateQuestion:
             budget_s=budget_s,
             ranks=self._ranks(machine),
             journal=path.with_suffix(".partial"),
+            skew=self._skew(),
             is_fresh=self.is_fresh,
             are_peaks_own=document is not None,
         )
@@ -134,6 +138,11 @@ class CalibrateQuestion:
             return self.ranks
         return usual_ranks("cuda") if machine.place.is_cuda else 1
 
+    def _skew(self) -> float:
+        if not 0 <= self.skew <= MOST_SKEW:
+            raise InputError(f"--skew: write a power from 0 to {MOST_SKEW:g}.")
+        return self.skew
+
     def _sliced(self, name: str, machine: Machine) -> Sliced:
         """A model as a rank of its layout has it.
 
@@ -158,6 +167,7 @@ class CalibrateQuestion:
             "dtypes": [each.name for each in formats],
             "budget_s": order.budget_s,
             "ranks": order.ranks,
+            "skew": order.skew,
             "profile": str(path),
             "dry_run": self.is_dry_run,
             "fresh": self.is_fresh,

@@ -14,12 +14,13 @@ from llmplan.calibrate.cold import available_bytes
 from llmplan.calibrate.exchanges import LARGEST_BYTES, Request, measured_exchanges
 from llmplan.calibrate.grid import EFFORT_FRAC, Grid, Point, Room, Sliced
 from llmplan.calibrate.journal import Head, Journal, Row, key_of
-from llmplan.calibrate.kernel import SOURCE, Kernel, kernels
+from llmplan.calibrate.kernel import SOURCE, Kernel, Place, Refused, kernels
 from llmplan.calibrate.layers import Slice, measured_layer, runnable, slices
 from llmplan.calibrate.machine import Machine
 from llmplan.calibrate.memory import MemoryConstants, memory_constants
 from llmplan.calibrate.timing import Failed, Limits, measure, verified
 from llmplan.calibrate.watch import watched
+from llmplan.ops.moe import Experts
 from llmplan.perf.calibration import peaks_of
 from llmplan.perf.calibration_spec import (
     CalibrationProfile,
@@ -64,6 +65,7 @@ class Order:
         models: Whose layers are measured as wholes.
         budget_s: Time for everything.
         ranks: That exchange; 1 for none.
+        skew: Exponent of routing that experts are measured under beside an even one; 0 for none.
         journal: The file that an interrupted calibration goes on from.
         is_fresh: Begin anew whatever it holds.
         are_peaks_own: Peaks were measured here: what is faster raises them.
@@ -77,6 +79,7 @@ class Order:
     budget_s: float
     ranks: int
     journal: Path
+    skew: float = 0.0
     is_fresh: bool = False
     are_peaks_own: bool = False
 
@@ -176,7 +179,7 @@ def _measure_points(order: Order, found: _Measured, deadline: float, tick: Tick)
 
 def _measure(point: Point, order: Order, found: _Measured, limits: Limits) -> None:
     place = order.machine.place
-    for kernel in kernels(point.operator, point.step, place):
+    for kernel in _kernels(point, place, order.skew):
         if not isinstance(kernel, Kernel):
             found.skipped.setdefault(kernel.name, kernel.reason)
             continue
@@ -198,6 +201,13 @@ def _measure(point: Point, order: Order, found: _Measured, limits: Limits) -> No
         found.journal.add(
             Row(row.table, labels, row.columns, took.seconds, took.spread_frac, took.note)
         )
+
+
+def _kernels(point: Point, place: Place, skew: float) -> Iterator[Kernel | Refused]:
+    """All ways to do a point's work; experts also with tokens that favour some of them."""
+    yield from kernels(point.operator, point.step, place)
+    if skew and isinstance(point.operator, Experts):
+        yield from kernels(point.operator, point.step, replace(place, skew=skew))
 
 
 def _check(kernel: Kernel, order: Order, found: _Measured) -> Failed | None:

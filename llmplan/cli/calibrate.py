@@ -77,6 +77,14 @@ Ranks = Annotated[
         show_default=False,
     ),
 ]
+Skew = Annotated[
+    float,
+    typer.Option(
+        "--skew",
+        metavar="POWER",
+        help="Experts are measured under even routing, and under this power law; 0 for none.",
+    ),
+]
 ProfileFile = Annotated[
     Path | None,
     typer.Option(
@@ -149,6 +157,7 @@ def calibrate(
     ep: Ep = False,
     budget: Budget = "5m",
     ranks: Ranks = None,
+    skew: Skew = 1.2,
     profile: ProfileFile = None,
     fresh: Fresh = False,
     dry_run: DryRun = False,
@@ -173,6 +182,7 @@ def calibrate(
         ep=ep,
         budget=budget,
         ranks=ranks,
+        skew=skew,
         profile=profile,
         is_fresh=fresh,
         is_dry_run=dry_run,

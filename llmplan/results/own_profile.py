@@ -82,9 +82,13 @@ def stretched(found: OwnKernels | None) -> tuple[str, ...]:
     """What was asked far beyond what was measured."""
     if not found or not found.beyond:
         return ()
+    worst: dict[str, tuple[float, str, float, float]] = {}
+    for (operator, column), (asked, most) in found.beyond.items():
+        worst[operator] = max(worst.get(operator, (0.0, "", 0.0, 0.0)),
+                              (asked / most, column, asked, most))  # fmt: skip
     said = ", ".join(
         f"{operator} at {column} {asked:,.0f} (measured up to {most:,.0f})"
-        for (operator, column), (asked, most) in sorted(found.beyond.items())
+        for operator, (_, column, asked, most) in sorted(worst.items())
     )
     return (f"the calibration is extrapolated: {said}. --models names what to measure for.",)
 

@@ -287,7 +287,7 @@ def expert_kernels(
 
 @kernels.register
 def _experts(operator: Experts, step: Step, place: Place) -> tuple[Kernel | Refused, ...]:
-    return expert_kernels(operator, step, place, 0.0)
+    return expert_kernels(operator, step, place, place.skew)
 
 
 @kernels.register
