@@ -4,10 +4,12 @@
 Step times of every measured deployment are computed from its kernels; then constants are fitted for
 each engine, what they leave over for each class, and the spread of what even that leaves on rows
 that were kept back. Prints errors in the fit, on kept-back rows, and with each whole model left
-out of every fit; ``--write`` writes ``hardware/profiles/serving.yaml``.
+out of every fit; ``--write`` writes
+``hardware/profiles/serving.yaml`` and the tables of factors and ranges beside it.
 """
 
 import argparse
+import csv
 import datetime as dt
 from dataclasses import fields
 from pathlib import Path
@@ -39,7 +41,7 @@ from llmplan.analyze.measured import Skipped
 from llmplan.analyze.served_rows import Memories, Served, served
 from llmplan.analyze.serving_rows import asked_by, serving_rows
 from llmplan.analyze.steady import Demand, Pools
-from llmplan.perf.overheads import OTHER
+from llmplan.perf.overheads import CONSTANTS, FACTORS, OTHER, RANGES, Leftover, Residual, Strict
 from llmplan.perf.step import StepModel
 
 SKEW = 0.7
@@ -59,7 +61,7 @@ RUNS = ("static_batch", "offline")
 """Scenarios that are measured by throughput."""
 POOLED = ("vllm", "sglang", "trtllm")
 """Engines whose constants stand for others."""
-TARGET = Path(__file__).parent.parent / "hardware" / "profiles" / "serving.yaml"
+FOLDER = Path(__file__).parent.parent / "hardware" / "profiles"
 SOURCE = (
     "public serving measurements: github:ai-dynamo/aiconfigurator@095f58a silicon_sample.csv,"
     " argonne-lcf/LLM-Inference-Bench@4211f5d, NVIDIA/TensorRT-LLM performance overviews,"
@@ -271,11 +273,19 @@ def main() -> None:
         "tool": f"tools/fit_serving.py, llmplan {llmplan.__version__}",
         "skew": options.skew,
         "engines": engines(table, constants),
-        "leftovers": [*leftovers("tpot", decode), *leftovers("ttft", first)],
-        "residuals": residuals(table, apart, unknown),
     }
     text = yaml.dump(written, Dumper=_Lines, sort_keys=False, width=1000)
-    TARGET.write_text(text, encoding="utf-8")
+    (FOLDER / CONSTANTS).write_text(text, encoding="utf-8")
+    write_table(FOLDER / FACTORS, Leftover, [*leftovers("tpot", decode), *leftovers("ttft", first)])
+    write_table(FOLDER / RANGES, Residual, residuals(table, apart, unknown))
+
+
+def write_table(path: Path, kind: type[Strict], rows: list[dict]) -> None:
+    """Records as CSV; a word that a record leaves out stands for any and is blank."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(kind.model_fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

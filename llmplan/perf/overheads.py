@@ -1,30 +1,39 @@
-"""What serving adds to kernels: host work, launches between kernels, waiting; read from one file.
+"""What serving adds to kernels: host work, launches between kernels, waiting.
 
-``hardware/profiles/serving.yaml`` holds a handful of constants for each engine and its generation,
-then what is left over by class (engine, device, kind of model, format), and the spread of what
-even that leaves: fitted by ``tools/fit_serving.py`` to public measurements.
+``hardware/profiles/serving.yaml`` holds a handful of constants for each engine and its generation.
+Tables beside it hold what they leave over by class (engine, device, kind of model, format), and the
+spread of what even that leaves: fitted by ``tools/fit_serving.py`` to public measurements.
 """
 
+import csv
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import exp, log
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from llmplan.documents import load_document, shipped_folder
+from llmplan.errors import DocumentError
 from llmplan.validation import validated
 
 OTHER: Final = "other"
 """Engines without measurements of their own."""
+CONSTANTS: Final = "serving.yaml"
+FACTORS: Final = "serving_factors.csv"
+RANGES: Final = "serving_ranges.csv"
 
 
 class Strict(BaseModel):
     """Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+Record = TypeVar("Record", bound=Strict)
 
 
 class Overheads(Strict):
@@ -112,14 +121,28 @@ class Residual(Strict):
     rows: int
 
 
-class ServingProfile(Strict):
-    """``hardware/profiles/serving.yaml``."""
+class ServingConstants(Strict):
+    """``hardware/profiles/serving.yaml``.
+
+    Attributes:
+        skew: Spread of the popularity of experts, as in ``perf.routing``.
+    """
 
     source: str
     date: dt.date
     tool: str
     skew: float
     engines: tuple[Overheads, ...]
+
+
+class ServingProfile(ServingConstants):
+    """The same with the tables beside it.
+
+    Attributes:
+        leftovers: ``serving_factors.csv``.
+        residuals: ``serving_ranges.csv``.
+    """
+
     leftovers: tuple[Leftover, ...]
     residuals: tuple[Residual, ...]
 
@@ -169,13 +192,37 @@ class Spread:
 
 @cache
 def serving_profile() -> ServingProfile:
-    """The shipped constants."""
-    return validated(load_document(profile_path()), ServingProfile)
+    """The shipped constants, factors and ranges.
+
+    Raises:
+        DocumentError: A file cannot be read.
+    """
+    folder = shipped_folder("hardware") / "profiles"
+    constants = validated(load_document(folder / CONSTANTS), ServingConstants)
+    return ServingProfile(
+        **dict(constants),
+        leftovers=tuple(_records(folder / FACTORS, Leftover)),
+        residuals=tuple(_records(folder / RANGES, Residual)),
+    )
 
 
-def profile_path() -> Path:
-    """Where they are."""
-    return shipped_folder("hardware") / "profiles" / "serving.yaml"
+def _records(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """The lines of a table.
+
+    Raises:
+        DocumentError: It cannot be read, or a line is not of this kind.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.DictReader(file), 2):
+                try:
+                    yield kind.model_validate(row)
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    key = ".".join(map(str, first["loc"]))
+                    raise DocumentError(f"{first['msg']}.", str(path), number, key) from None
+    except OSError as error:
+        raise DocumentError(f"cannot be read ({error.strerror}).", str(path)) from None
 
 
 def overheads_of(profile: ServingProfile, engine: str, generation: str) -> Overheads:
