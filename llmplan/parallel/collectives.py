@@ -71,6 +71,15 @@ class Team(StrEnum):
     STAGE = "pp"
 
 
+class Leg(StrEnum):
+    """Where tokens are on their way to."""
+
+    DISPATCH = "dispatch"
+    """From where they are to the ranks of their experts."""
+    COMBINE = "combine"
+    """Back from there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A collective behind an operator.
@@ -80,12 +89,14 @@ class Exchange:
         of: The operator, or what is handed on.
         team: Along which axis.
         phase: In which steps.
+        leg: Of an exchange between experts.
     """
 
     collective: Collective
     of: str
     team: Team
     phase: Phase = Phase.EVERY
+    leg: Leg | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +262,8 @@ def _experts(operator: Experts, layout: Layout) -> Iterator[Exchange]:
         operator.num_experts_per_tok * real_frac * token_bytes,
         token_shares=layout.tp,
     )
-    yield Exchange(copies, f"{operator.name}, dispatch", Team.EXPERT)
-    yield Exchange(copies, f"{operator.name}, combine", Team.EXPERT)
+    for leg in Leg:
+        yield Exchange(copies, f"{operator.name}, {leg.value}", Team.EXPERT, leg=leg)
     if layout.tp > 1:
         gathered = Collective(CollectiveKind.ALL_GATHER, layout.tp, token_bytes)
         yield Exchange(gathered, operator.name, Team.TENSOR)

@@ -11,7 +11,7 @@ from llmplan.model.compiled import Model
 from llmplan.ops.base import Cost, Step
 from llmplan.ops.collective import Collective, CollectiveKind
 from llmplan.ops.moe import Experts
-from llmplan.parallel.collectives import Phase, PlacedCollective, Team
+from llmplan.parallel.collectives import Leg, Phase, PlacedCollective
 from llmplan.perf.choice import Curve, KernelShelf
 from llmplan.perf.kernels import US, Column, Columns, Labels
 from llmplan.perf.parts import Part
@@ -137,13 +137,12 @@ def _seconds(
         sent = collective.sent_bytes_per_token * tokens
         return SEND_US * US + sent / rate, None, "latency and rate of the link"
     leaving = _leaving(collective, model, tokens, nodes)
-    if placed.exchange.team is Team.EXPERT:
-        phase = "combine" if placed.exchange.of.endswith("combine") else "dispatch"
-        found = _dispatch(collective, phase, model, tokens, shelf)
+    if leg := placed.exchange.leg:
+        found = _dispatch(collective, leg, model, tokens, shelf)
         if found:
             seconds, curve = found
             if nodes == 1:
-                seconds = np.minimum(seconds, _gathered(collective, phase, model, tokens, shelf))
+                seconds = np.minimum(seconds, _gathered(collective, leg, model, tokens, shelf))
             return _across(seconds, leaving, nodes, group, collective), curve, ""
     within = max(collective.ranks // nodes, 2)
     curve = ring_curve(collective.kind, within, shelf, is_library=nodes > 1)
@@ -207,7 +206,7 @@ def ring_curve(
 
 
 def _dispatch(
-    collective: Collective, phase: str, model: Model, tokens: Column, shelf: KernelShelf
+    collective: Collective, leg: Leg, model: Model, tokens: Column, shelf: KernelShelf
 ) -> tuple[Column, Curve] | None:
     """All-to-all kernels made for experts: of low latency or of high rate, whichever is faster.
 
@@ -235,7 +234,7 @@ def _dispatch(
     for size in (16.0, 2048.0):
         probe = columns(np.array([size]))
         for words in ("bfloat16", "default", ""):
-            curve = shelf.best("moe_a2a", {"phase": phase, "dtype": words}, probe)
+            curve = shelf.best("moe_a2a", {"phase": leg.value, "dtype": words}, probe)
             if curve:
                 found.append((curve.seconds(columns(mine)), curve))
                 break
@@ -246,13 +245,13 @@ def _dispatch(
 
 
 def _gathered(
-    collective: Collective, phase: str, model: Model, tokens: Column, shelf: KernelShelf
+    collective: Collective, leg: Leg, model: Model, tokens: Column, shelf: KernelShelf
 ) -> Column:
     """The same without kernels made for it: gather all tokens, scatter the sums of all experts.
 
     Engines choose so where tokens are few, or where they were not told otherwise.
     """
-    kind = CollectiveKind.ALL_GATHER if phase == "dispatch" else CollectiveKind.REDUCE_SCATTER
+    kind = CollectiveKind.ALL_GATHER if leg is Leg.DISPATCH else CollectiveKind.REDUCE_SCATTER
     experts = _experts(model)
     token_bytes = experts.hidden_size * experts.activation_width_bytes
     buffer = tokens / collective.token_shares * collective.ranks * token_bytes
