@@ -14,7 +14,7 @@ from llmplan.hardware.device import Device
 from llmplan.perf.family import as_published, relatives
 from llmplan.perf.kernels import Column, Columns, Labels, Operator, Parameters
 from llmplan.perf.operators.collectives import LIBRARIES
-from llmplan.perf.own_kernels import REPLACED, OwnKernels, is_reference
+from llmplan.perf.own_kernels import OwnKernels, is_library, is_reference
 from llmplan.perf.profile import Fitted, kernels_of
 from llmplan.perf.rates import BITS, UNITS, Rates, is_16_bit, rates_of
 from llmplan.perf.registry import OPERATORS
@@ -133,7 +133,7 @@ class KernelShelf:
     def _search(self, name: str, wanted: Labels, probe: Columns) -> Curve | None:
         operator = OPERATORS[name]
         own = self._measured(operator, wanted, probe)
-        if own and name in REPLACED:
+        if own and is_library(name, own.labels):
             return own
         shipped = self._shipped(operator, wanted, probe)
         if not (own and shipped) or shipped.provenance is Provenance.ASSUMED:

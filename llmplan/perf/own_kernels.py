@@ -1,8 +1,9 @@
 """Kernels that were measured on the very device, beside those of shipped tables.
 
-A library's kernel that engines run as well (matrix products, prefill attention, collectives) is
-replaced by its measurement. Where engines bring kernels of their own the faster of the two counts,
-as engines choose. Torch's plain arithmetic counts only where no table of the device has the work.
+A library's kernel that engines run as well (16-bit matrix products, collectives of the library) is
+replaced by its measurement. Where engines bring kernels of their own (attention, experts, products
+in few bits) the faster of the two counts, as engines choose. Torch's plain arithmetic counts only
+where no table of the device has the work.
 """
 
 from collections.abc import Mapping
@@ -14,9 +15,10 @@ import numpy as np
 
 from llmplan.perf.kernels import Columns
 from llmplan.perf.profile import Fitted
+from llmplan.perf.rates import is_16_bit
 
-REPLACED: Final = ("gemm", "context_attention", "collectives", "network")
-"""Tables whose measured kernels are the ones that engines run."""
+LIBRARY_TABLES: Final = ("gemm", "collectives", "network")
+"""Tables whose measured kernels are the ones that engines run, those of gemm in 16 bits."""
 REFERENCE: Final = "reference"
 """First word of the name of a kernel that is plain arithmetic."""
 BEYOND: Final = 2.0
@@ -54,6 +56,12 @@ class OwnKernels:
                 key = (kernel.operator, name)
                 known = self.beyond.get(key, (0.0, 0.0))
                 self.beyond[key] = (max(asked, known[0]), most)
+
+
+def is_library(operator: str, labels: Mapping[str, str]) -> bool:
+    """Whether engines run the very kernel: what was measured here replaces what was published."""
+    is_narrow = operator == "gemm" and not is_16_bit(labels["dtype"])
+    return operator in LIBRARY_TABLES and not is_narrow
 
 
 def is_reference(labels: Mapping[str, str]) -> bool:

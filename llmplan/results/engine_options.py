@@ -165,6 +165,7 @@ class LayoutOptions:
         return {
             "tp": self.tp,
             "pp": self.pp,
+            "pp_layers": self.pp_layers,
             "dp": self.dp,
             "ep": self.ep,
             "cp": self.cp,
