@@ -28,6 +28,8 @@ NEAR_BITS: Final = 0.1
 TRTLLM_TIMED: Final = "torch_flow"
 LIBRARY: Final = "NCCL"
 """What the library of collectives is asked for by."""
+OURS: Final = "llmplan/"
+"""How ``src`` of kernels begins that were measured here."""
 ABSORBED_PROMPTS: Final = ("flash_attention", "triton")
 """SGLang's kernels of latents whose tables reach a third or less of what expanded heads do."""
 
@@ -143,16 +145,36 @@ class KernelShelf:
         return min(own, shipped, key=lambda curve: curve.pace(probe))
 
     def _measured(self, operator: Operator, wanted: Labels, probe: Columns) -> Curve | None:
-        """The fastest kernel of the calibration in just these formats; plain arithmetic last."""
+        """The fastest kernel of the calibration in just these formats; plain arithmetic last.
+
+        Imported tables hold kernels of several engines: those of others are not this one's.
+        """
         if not self.own:
             return None
-        fitting = [k for k in self.own.of(operator.name) if _is_same(k.labels, wanted)]
+        found = [(self._own_mismatch(k, wanted), k) for k in self.own.of(operator.name)]
+        least = min((rank for rank, _ in found if rank is not None), default=None)
+        fitting = [kernel for rank, kernel in found if rank is not None and rank == least]
         plain = [kernel for kernel in fitting if not is_reference(kernel.labels)]
-        curves = [
-            Curve(operator, kernel, self.rates, self.compared, Provenance.MEASURED, own=self.own)
-            for kernel in plain or fitting
-        ]
+        curves = [self._own_curve(operator, kernel, self.own) for kernel in plain or fitting]
         return min(curves, key=lambda curve: curve.pace(probe), default=None)
+
+    def _own_curve(self, operator: Operator, kernel: Fitted, own: OwnKernels) -> Curve:
+        is_ours = kernel.labels["src"].startswith(OURS)
+        known = Provenance.MEASURED if is_ours else Provenance.FITTED
+        said = own.said if is_ours else ""
+        return Curve(operator, kernel, self.rates, self.compared, known, said, own=own)
+
+    def _own_mismatch(self, kernel: Fitted, wanted: Labels) -> int | None:
+        """None for other work, formats or engines; more than 0 where the host launched it."""
+        labels = kernel.labels
+        if wanted.get("kernel") == LIBRARY and labels.get("kernel") in LIBRARIES:
+            wanted = {**wanted, "kernel": labels["kernel"]}
+        rank = self._mismatch(kernel, wanted)
+        if rank is None or any(labels.get(n, "") != wanted[n] for n in FORMATS if n in wanted):
+            return None
+        is_anyones = labels["src"].startswith(OURS) or labels.get("kernel") in LIBRARIES
+        is_other_engine = rank % 2
+        return None if is_other_engine and not is_anyones else rank - is_other_engine
 
     def _shipped(self, operator: Operator, wanted: Labels, probe: Columns) -> Curve | None:
         name = operator.name
@@ -208,14 +230,6 @@ class KernelShelf:
         is_other_engine = f"/{self.engine}/" not in labels["src"]
         is_eager = kernel.parameters.get("host_us", 0.0) > EAGER_US and "backend" not in labels
         return 4 * is_other_format + 2 * is_eager + is_other_engine
-
-
-def _is_same(labels: Labels, wanted: Labels) -> bool:
-    """Whether a measured kernel does this work; libraries of collectives have several names."""
-    said = dict(labels)
-    if wanted.get("kernel") == LIBRARY and said.get("kernel") in LIBRARIES:
-        said["kernel"] = LIBRARY
-    return all(said.get(name, "") == word for name, word in wanted.items())
 
 
 def _any(_kernel: Fitted, _source: Device, _probe: Columns) -> bool:

@@ -127,8 +127,9 @@ def _vector(launch: Launch, step: Step, shelf: KernelShelf) -> Part:
                 if curve
             ]
         )
-        said = "the longest of its operators by itself"
-        known = Provenance.MEASURED
+        is_single = len(launch.operators) == 1
+        said = "" if is_single else "the longest of its operators by itself"
+        known = Provenance.MEASURED if is_single else Provenance.FITTED
         return Part(launch.name, "vector", longest, whole, rows, rows, rows, 1, known, said)
     seconds = VECTOR_FLOOR_US * US + moved / (shelf.rates.bytes_per_s * GENERIC_MEMORY_FRAC)
     return Part(launch.name, "vector", seconds, whole, rows, rows, rows, reason="usual share")

@@ -5,6 +5,7 @@ replaced, all others stay.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from llmplan import __version__
-from llmplan.errors import InputError, printable
-from llmplan.hardware.catalogue import load_device
+from llmplan.errors import InputError, LlmplanError, printable
+from llmplan.hardware.catalogue import device_of_stem, load_device
 from llmplan.hardware.device import Device
 from llmplan.perf.aic_tables import aic_measurements, installed_data, systems
 from llmplan.perf.calibration import calibration_files, calibration_path, load, peaks_of, save
@@ -30,7 +31,7 @@ from llmplan.results.calibration import files_result, today
 from llmplan.results.common import Said
 
 PACKAGE: Final = "aiconfigurator-core"
-MOST_ROWS: Final = 400
+MOST_ROWS: Final = 120
 """Of one kernel: a curve needs no more, and a profile stays readable."""
 NCCL_HEAD: Final = ("nThread", "nccl-tests", "out-of-place")
 HEAD_BYTES: Final = 20_000
@@ -171,10 +172,14 @@ def _is_nccl(path: Path) -> bool:
 
 
 def _system(device: Device, root: Path) -> str:
-    """The package's name of a device, as h200_sxm."""
-    wanted = device.slug.replace("-", "_")
+    """The package's name of a device, as h200_sxm.
+
+    Raises:
+        InputError: It has none of the device.
+    """
     known = systems(root)
     for name in known:
-        if name == wanted or wanted.startswith(name) or name.startswith(wanted):
-            return name
+        with suppress(LlmplanError):
+            if device_of_stem(name).slug == device.slug:
+                return name
     raise InputError(f"say which system {device.slug} is with --system: {', '.join(known)}.")
