@@ -134,6 +134,14 @@ def format_digits(value: float) -> str:
     return f"{value:.{max(2 - floor(log10(abs(value))), 0)}f}"
 
 
+def format_percent(share: float) -> str:
+    """A share for a reader: whole percent, below one percent a digit, so that little is not 0."""
+    percent = 100 * share
+    if share == 0 or abs(percent) >= 0.95:
+        return f"{percent:,.0f}%"
+    return f"{percent:.1g}%" if abs(percent) >= 1e-3 else "<0.001%"
+
+
 def format_seconds(seconds: float) -> str:
     """A time in four digits: ``15.56 ms``, from ten seconds on ``12.34 s``."""
     if seconds >= 1000:

@@ -22,7 +22,13 @@ from llmplan.calibrate.machine import (  # noqa: E402
 from llmplan.calibrate.memory import context_bytes  # noqa: E402
 from llmplan.calibrate.peaks import MeasuredPeaks, measured_peaks  # noqa: E402
 from llmplan.calibrate.timing import Limits  # noqa: E402
-from llmplan.calibrate.watch import ClockRange, Sample, conditions_of, watched  # noqa: E402
+from llmplan.calibrate.watch import (  # noqa: E402
+    ClockRange,
+    Sample,
+    conditions_of,
+    nvml_of,
+    watched,
+)
 from llmplan.errors import InputError  # noqa: E402
 from llmplan.hardware import catalogue  # noqa: E402
 from llmplan.hardware.device import Device  # noqa: E402
@@ -384,9 +390,25 @@ def test_the_context_is_what_the_driver_counts_beside_torch(monkeypatch):
         ([], "the driver does not say what this process uses"),
         ([SimpleNamespace(pid=1, usedGpuMemory=None)], "the driver does not say"),
         ([SimpleNamespace(pid=n, usedGpuMemory=MIB) for n in (1, 2)], "2 processes use the GPU"),
+        ([SimpleNamespace(pid=1, usedGpuMemory=MIB)], "and torch alone has 524,288,000"),
     ],
 )
 def test_an_unknown_context_has_a_reason(processes, reason, monkeypatch):
     asked = library(nvmlDeviceGetComputeRunningProcesses=lambda _: processes)
     monkeypatch.setitem(sys.modules, "pynvml", asked)
     assert reason in context_bytes(CUDA)
+
+
+@pytest.mark.usefixtures("h200")
+def test_a_driver_of_another_age_fails_nothing(monkeypatch):
+    def odd(*_):
+        raise TypeError("takes 2 positional arguments but 3 were given")
+
+    module = library(nvmlDeviceGetTemperature=odd, nvmlSystemGetDriverVersion=lambda: b"535.1")
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    with watched(CUDA, 1e-3) as watch:
+        pass
+    assert watch.conditions.temperature_c is None
+    assert "takes 2 positional arguments" in watch.conditions.note
+    with nvml_of(CUDA) as source:
+        assert source.driver() == "535.1"

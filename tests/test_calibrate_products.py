@@ -271,6 +271,23 @@ def test_torch_accepts_types_and_strides_on_a_gpu(name: str) -> None:
     assert result.dtype is (torch.int32 if name == "int8" else torch.bfloat16)
 
 
+@pytest.mark.parametrize(("m", "n"), [(1, 272), (1, 256), (40, 272)])
+@pytest.mark.parametrize("name", ["fp8", "fp8_tensor", "fp8_channel"])
+def test_a_gpu_takes_one_token_and_outputs_that_are_no_whole_block(name, m, n) -> None:
+    """Scales of one token are laid out as those of many; 2,112 outputs are 16.5 blocks of 128."""
+    (kernel,) = kernels(linear(name, n, 384), Step.of(m, 1, 5), Place(torch.device("cuda"), (9, 0)))
+    with FakeTensorMode():
+        result = kernel.run(*on_gpu(drawn_inputs(kernel)))
+    assert result.shape == (m, n)
+
+
+def test_blocks_of_activations_are_whole() -> None:
+    place = Place(torch.device("cuda"), (9, 0))
+    (found,) = kernels(linear("fp8", 256, 400), STEP, place)
+    assert isinstance(found, Refused)
+    assert "128" in found.reason
+
+
 def int4_inputs(m: int, n: int, k: int) -> tuple:
     codes = torch.zeros((n, k), dtype=torch.uint8)
     scales = torch.zeros((k // 128, n, 2), dtype=torch.bfloat16)

@@ -29,10 +29,11 @@ from llmplan.ops.ssm import (
 
 torch = pytest.importorskip("torch")
 
-from llmplan.calibrate.kernel import Place, Refused, kernels  # noqa: E402  (they need torch)
+from llmplan.calibrate.kernel import Kernel, Place, Refused, kernels  # noqa: E402
 from llmplan.calibrate.runners import recurrent, scans  # noqa: E402
 from llmplan.calibrate.runners.packages import missing, no_convolution  # noqa: E402
 from llmplan.calibrate.runners.recurrent import chunked, closed_form, rows, walk  # noqa: E402
+from llmplan.calibrate.runners.requests import WALKED_TOKENS  # noqa: E402
 from tests.ran_kernels import (  # noqa: E402
     PROCESSOR,
     assert_is_a_row,
@@ -286,3 +287,11 @@ def test_a_convolution_of_unknown_formats_is_refused_in_all_its_kernels():
     operator = replace(WALKED["convolution"], precision=stored, channels=16)
 
     assert all(isinstance(each, Refused) for each in kernels(operator, STEPS["prefill"], GPU))
+
+
+@pytest.mark.parametrize("name", ["lightning", "kda", "mlstm", "mamba", "rg-lru", "rwkv 6"])
+def test_long_prompts_are_not_walked(name):
+    (kernel,) = kernels(WALKED[name], Step.of(1, WALKED_TOKENS, 0), PROCESSOR)
+    assert isinstance(kernel, Kernel)
+    (refused,) = kernels(WALKED[name], Step.of(8, WALKED_TOKENS + 1, 0), PROCESSOR)
+    assert "1,024 tokens one after the other, not 1,025" in refused.reason

@@ -1,6 +1,7 @@
 """Timing on the device at hand: more work takes longer, wrong results and failures are told."""
 
 import math
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the calibrate extra")
 
+from llmplan.calibrate import timing  # noqa: E402
 from llmplan.calibrate.cold import (  # noqa: E402
     CACHE_MULTIPLE,
     MOST_COPIES,
@@ -24,12 +26,14 @@ from llmplan.calibrate.timing import (  # noqa: E402
     MOST_CALLS,
     Failed,
     Limits,
+    LostDeviceError,
     Timing,
     _gpu_seconds,
     _side_stream,
     calls_for,
     captured,
     check,
+    guarded,
     measure,
     measure_together,
     median_error_frac,
@@ -261,6 +265,8 @@ def fails_with(error: BaseException) -> Kernel:
         (RuntimeError("\n  shapes do not match  \nTraceback of C++"), "shapes do not match"),
         (NotImplementedError("no bf16 on this device"), "no bf16 on this device"),
         (RuntimeError(), "RuntimeError"),
+        (ValueError("strides (1, 1) wanted\nC++"), "failed: ValueError: strides (1, 1) wanted"),
+        (IndexError(), "failed: IndexError"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "out of memory"),
     ],
 )
@@ -277,6 +283,53 @@ def test_a_kernel_that_needs_a_petabyte_is_out_of_memory():
 def test_the_names_of_failed_kernels_are_told():
     kernels = kernel_of(torch.neg), fails_with(RuntimeError("no"))
     assert measure_together(kernels, CPU, QUICK) == Failed("tried + tried", "no")
+
+
+def test_a_kernel_that_would_take_the_time_of_others_is_given_up(monkeypatch):
+    monkeypatch.setattr(timing, "LEAST_PATIENCE_S", 0.01)
+    calls = []
+
+    def run(tensor):
+        calls.append(time.sleep(0.02))
+        return tensor
+
+    failed = measure(kernel_of(run), CPU, Limits(seconds=0.04))
+    assert failed.reason.startswith("too slow: one pass takes 0.02")
+    assert len(calls) <= 3
+    assert isinstance(measure(kernel_of(run), CPU, Limits(seconds=0.4)), Timing)
+
+
+@pytest.fixture
+def emptied(monkeypatch):
+    """How often the memory of a GPU that is not there was handed back."""
+    count = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: count.append(None))
+    return count
+
+
+@pytest.mark.parametrize(("failures", "found", "times"), [(1, 7, 1), (2, "out of memory", 2)])
+def test_too_little_memory_in_one_piece_is_tried_once_more(emptied, failures, found, times):
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * failures
+
+    def work():
+        if left:
+            raise left.pop()
+        return 7
+
+    result = guarded((kernel_of(torch.neg),), Place(torch.device("cuda", 63)), work)
+    assert (result.reason if isinstance(result, Failed) else result) == found
+    assert len(emptied) == times
+
+
+@pytest.mark.usefixtures("emptied")
+def test_a_gpu_that_runs_nothing_more_is_told_from_a_kernel_that_fails(monkeypatch):
+    def fail(_=None):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    with pytest.raises(LostDeviceError, match="tried: CUDA error: an illegal memory access"):
+        guarded((kernel_of(torch.neg),), Place(torch.device("cuda", 63)), fail)
 
 
 def test_the_user_can_stop_it():

@@ -6,9 +6,9 @@ runs out.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product, zip_longest
 from typing import Final
 
@@ -49,8 +49,12 @@ MODEL_STEPS: Final = (
     (1, 128, 0), (1, 512, 0), (1, 2048, 0), (1, 8192, 0),
 )  # fmt: skip
 """Requests, new tokens and context of the steps that models are measured in."""
-LAYER_STEPS: Final = ((16, 1, 2999), (128, 1, 1499), (1, 384, 0), (1, 1024, 0), (1, 4096, 0))
+LAYER_STEPS: Final = (
+    (16, 1, 2999), (128, 1, 1499), (4, 1, 5999), (32, 1, 999),
+    (1, 384, 0), (1, 1024, 0), (1, 4096, 0), (2, 768, 0),
+)  # fmt: skip
 """Those of whole layers: none of the steps that operators are fitted to."""
+GOLDEN_RATIO: Final = (math.sqrt(5) - 1) / 2
 EFFORT_FRAC: Final = 0.1
 """Of the peaks: how slow a kernel may be expected to be where a device's time is planned."""
 
@@ -136,16 +140,13 @@ class Grid:
     Attributes:
         points: Those that are small enough.
         left_out: How many were too large for the device.
+        sha256: Of all that were asked for: another grid is another calibration, less free memory
+            or another measured peak is not.
     """
 
     points: tuple[Point, ...]
     left_out: int
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of all points: another grid is another calibration."""
-        said = "\n".join(sorted(map(repr, self.points)))
-        return hashlib.sha256(said.encode()).hexdigest()
+    sha256: str
 
     def by_kind(self) -> dict[tuple[str, str], int]:
         """Points of every operator class and format."""
@@ -165,7 +166,12 @@ def grid(models: Sequence[Sliced], formats: Sequence[Format], rates: Rates, room
     around = (p for p in device_points(formats) if _family(p.operator) in families)
     every = dict.fromkeys((*of_models, *around))
     small = [point for point in every if room.holds(point, rates)]
-    return Grid(tuple(_dealt(small)), len(every) - len(small))
+    return Grid(tuple(_dealt(small)), len(every) - len(small), _sha256(every))
+
+
+def _sha256(points: Iterable[Point]) -> str:
+    said = "\n".join(sorted(map(repr, points)))
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def device_points(formats: Sequence[Format]) -> Iterator[Point]:
@@ -233,7 +239,10 @@ def _dealt(points: Iterable[Point]) -> Iterator[Point]:
 
 
 def _spread(points: list[Point]) -> list[Point]:
-    """The same in the order of van der Corput: 0, a half, a quarter, three quarters of the list."""
-    bits = max(len(points) - 1, 1).bit_length()
-    order = [int(f"{number:0{bits}b}"[::-1], 2) for number in range(2**bits)]
-    return [points[number] for number in order if number < len(points)]
+    """The same in the order of multiples of the golden ratio, their whole part left out.
+
+    Any first part of it is spread over the list. Halving the list again and again would not do:
+    each shape stands there with as many steps, a power of two, and the same step would come first.
+    """
+    order = sorted(range(len(points)), key=lambda number: number * GOLDEN_RATIO % 1)
+    return [points[number] for number in order]

@@ -1,16 +1,21 @@
 """What was measured so far, line by line, so that an interrupted calibration goes on.
 
-The first line says which grid, device and torch the others are of; with another one the journal is
-begun anew. Lines are JSON and never executed; a last line that was cut off is left out.
+The first line says which grid, device, torch and tables the others are of; with another one the
+journal is begun anew. Lines are JSON and never executed; one that was cut off, or is no row of a
+table, ends what is read.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from llmplan.errors import InputError
+from llmplan.files import write_atomically
+from llmplan.perf.registry import OPERATORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,13 @@ class Head:
         grid: Hash of the points.
         device: Catalogue name.
         torch: Version.
+        curves: Fingerprint of the tables that rows are of, and of their curves.
     """
 
     grid: str
     device: str
     torch: str
+    curves: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Row:
         spread_frac: Of the repeats.
         note: How it was timed, or why it failed.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     table: str
     labels: dict[str, str]
@@ -79,23 +88,18 @@ class Journal:
         self.rows: dict[tuple[object, ...], Row] = {}
         if not is_fresh:
             self.rows = {row.key: row for row in _read(path, head)}
+        lines = [asdict(head), *map(asdict, self.rows.values())]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(head)) + "\n")
-                file.writelines(json.dumps(asdict(row)) + "\n" for row in self.rows.values())
         except OSError as error:
-            raise InputError(f"{path} cannot be written ({error.strerror}).") from None
+            raise InputError(f"{path.parent} cannot be made ({error.strerror}).") from None
+        write_atomically(path, "".join(f"{json.dumps(line)}\n" for line in lines))
 
     def add(self, row: Row) -> None:
         """Keep a row."""
         self.rows[row.key] = row
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(row)) + "\n")
-
-    def done(self) -> None:
-        """The calibration is written: the journal is not needed any more."""
-        self.path.unlink(missing_ok=True)
 
 
 def _read(path: Path, head: Head) -> Iterator[Row]:
@@ -105,12 +109,19 @@ def _read(path: Path, head: Head) -> Iterator[Row]:
         return
     if not lines or _loaded(lines[0]) != asdict(head):
         return
+    rows = TypeAdapter(Row)
     for line in lines[1:]:
-        found = _loaded(line)
         try:
-            yield Row(**found)
-        except TypeError:
+            row = rows.validate_json(line)
+        except ValidationError:
             return
+        operator = OPERATORS.get(row.table)
+        if not operator or (set(row.labels), set(row.columns)) != (
+            set(operator.labels),
+            set(operator.numbers),
+        ):
+            return
+        yield row
 
 
 def _loaded(line: str) -> Any:

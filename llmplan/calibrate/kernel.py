@@ -79,6 +79,16 @@ class Refused:
     reason: str
 
 
+def offered(operator: Operator, step: Step, place: Place) -> "tuple[Kernel | Refused, ...]":
+    """``kernels``, or a refusal where asking for them fails: one operator must not end a run."""
+    try:
+        return kernels(operator, step, place)
+    except Exception as error:  # noqa: BLE001 (as said)
+        lines = str(error).strip().splitlines()
+        reason = ": ".join((type(error).__name__, *lines[:1]))
+        return (Refused(type(operator).__name__, f"failed: {reason}"),)
+
+
 @singledispatch
 def kernels(operator: Operator, step: Step, place: Place) -> tuple[Kernel | Refused, ...]:
     """All ways in which torch does this operator's work, for a step of one group of requests.

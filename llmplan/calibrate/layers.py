@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmplan.calibrate.grid import LAYER_STEPS, Point, Room, Sliced
-from llmplan.calibrate.kernel import SOURCE, Kernel, Place, kernels
+from llmplan.calibrate.kernel import SOURCE, Kernel, Place, offered
 from llmplan.calibrate.timing import Failed, Limits, measure_together
 from llmplan.ops.base import Operator
 from llmplan.parallel.rank import stage_ranks
@@ -38,6 +38,11 @@ class Slice:
     step: tuple[int, int, int]
 
     @property
+    def name(self) -> str:
+        """Model and layer."""
+        return f"{self.of.model.identity.name} {self.layer}"
+
+    @property
     def points(self) -> tuple[Point, ...]:
         """Its operators in its step."""
         name = self.of.model.identity.name
@@ -62,13 +67,12 @@ def measured_layer(
     found: Slice, fitted: Sequence[Fitted], rates: Rates, place: Place, limits: Limits
 ) -> MeasuredLayer | Failed:
     """A layer's time beside the sum of its kernels' times; or why it could not be run."""
-    name = f"{found.of.model.identity.name} {found.layer}"
     chosen: list[Kernel] = []
     predicted = 0.0
     for point in found.points:
         run = runnable(point, fitted, rates, place)
         if isinstance(run, Failed):
-            return Failed(name, run.reason)
+            return Failed(found.name, run.reason)
         for kernel, seconds in run:
             chosen.append(kernel)
             predicted += seconds
@@ -95,7 +99,7 @@ def runnable(
     """The kernels that do an operator's work, and what the curves say of each."""
     best: dict[str, tuple[Kernel, float]] = {}
     reasons = []
-    for kernel in kernels(point.operator, point.step, place):
+    for kernel in offered(point.operator, point.step, place):
         if not isinstance(kernel, Kernel):
             reasons.append(kernel.reason)
             continue

@@ -265,7 +265,8 @@ def _vendor(name: str) -> str:
 
 def _driver(place: Place) -> str | None:
     with nvml_of(place) as source:
-        if isinstance(source, Nvml):
-            return str(source.module.nvmlSystemGetDriverVersion())
+        version = source.driver() if isinstance(source, Nvml) else None
+    if version:
+        return version
     files = [path for path in _DRIVER_FILES if path.is_file()]
     return files[0].read_text().strip() if files else None

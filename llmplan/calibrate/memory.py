@@ -50,7 +50,12 @@ def context_bytes(place: Place) -> int | str:
         if isinstance(source, str):
             return source
         used = _own_bytes(source)
-    return used if isinstance(used, str) else used - torch.cuda.memory_reserved(place.device)
+    if isinstance(used, str):
+        return used
+    reserved = torch.cuda.memory_reserved(place.device)
+    if used < reserved:
+        return f"the driver counts {used:,} bytes, and torch alone has {reserved:,}"
+    return used - reserved
 
 
 def _own_bytes(source: Nvml) -> int | str:

@@ -10,9 +10,16 @@ import yaml
 from llmplan.calibrate import runners
 from llmplan.calibrate.exchanges import usual_ranks
 from llmplan.calibrate.grid import Sliced, grid
-from llmplan.calibrate.machine import Machine, device_document, document_slug, machine_at_hand
+from llmplan.calibrate.machine import (
+    SOURCE,
+    Machine,
+    device_document,
+    document_slug,
+    machine_at_hand,
+)
+from llmplan.calibrate.pace import Tick
 from llmplan.calibrate.peaks import measured_peaks
-from llmplan.calibrate.session import Order, Tick, calibrated, expected_s, room_of
+from llmplan.calibrate.session import Order, calibrated, expected_s, room_of
 from llmplan.calibrate.timing import Limits
 from llmplan.catalogs import own_folders
 from llmplan.dtypes import Format, format_named
@@ -22,6 +29,7 @@ from llmplan.hardware.catalogue import load_device
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model
 from llmplan.parallel.layout import Layout, check_layout
+from llmplan.parallel.rank import stage_ranks
 from llmplan.perf.calibration import calibration_path, save
 from llmplan.perf.calibration_spec import Peaks
 from llmplan.perf.rates import PCIE_PEERS, Rates, rates_of
@@ -84,13 +92,17 @@ class CalibrateQuestion:
             LlmplanError: There is no such device, or an option cannot be read.
             MissingPartError: scipy is not installed.
         """
-        budget_s = parse_seconds(self.budget)
+        budget_s, skew = parse_seconds(self.budget), self._skew()
         machine = machine_at_hand(self.device)
-        formats = self._formats(machine)
+        formats, ranks = self._formats(machine), self._ranks(machine)
+        names = dict.fromkeys(self._models(machine))
+        models = tuple(self._sliced(name, machine) for name in names)
+        # last, since peaks that nobody publishes are measured for it
         slug, rates, document = _device(machine)
-        models = tuple(self._sliced(name, machine) for name in self._models(machine))
         found = grid(models, formats, rates, room_of(machine))
         path = self.profile or calibration_path(slug)
+        if path.is_dir():
+            raise InputError(f"--profile {path} is a folder: name a file in it.")
         order = Order(
             machine=machine,
             slug=slug,
@@ -98,9 +110,9 @@ class CalibrateQuestion:
             grid=found,
             models=models,
             budget_s=budget_s,
-            ranks=self._ranks(machine),
-            journal=path.with_suffix(".partial"),
-            skew=self._skew(),
+            ranks=ranks,
+            journal=path.with_name(f"{path.name}.partial"),
+            skew=skew,
             is_fresh=self.is_fresh,
             are_peaks_own=document is not None,
         )
@@ -155,7 +167,7 @@ class CalibrateQuestion:
         model = published.served(mtp=False, vision=False)
         if self.tp is not None or self.ep:
             layout = Layout(tp=self.tp or 1, ep=self.ep)
-            check_layout(model, layout)
+            _refuse_unsplit(model, layout)
             return Sliced(model, layout)
         return Sliced(model, _layout(model, machine))
 
@@ -183,11 +195,21 @@ def _layout(model: Model, machine: Machine) -> Layout:
     for smaller in (tp, tp // 2, tp // 4, 1):
         try:
             layout = Layout(tp=max(smaller, 1))
-            check_layout(model, layout)
+            _refuse_unsplit(model, layout)
         except LayoutError:
             continue
         return layout
     return Layout()
+
+
+def _refuse_unsplit(model: Model, layout: Layout) -> None:
+    """Raise where a model is not split so.
+
+    Raises:
+        LayoutError: No engine could run it, or a width does not divide.
+    """
+    check_layout(model, layout)
+    stage_ranks(model, layout)
 
 
 def _device(machine: Machine) -> tuple[str, Rates, dict[str, Any] | None]:
@@ -195,8 +217,9 @@ def _device(machine: Machine) -> tuple[str, Rates, dict[str, Any] | None]:
 
     Peaks that were measured before are not lowered: a busy moment is no slower device.
     """
-    if machine.slug:
-        return machine.slug, rates_of(load_device(machine.slug)), None
+    known = load_device(machine.slug) if machine.slug else None
+    if known and not known.source.startswith(SOURCE):
+        return known.slug, rates_of(known), None
     slug = document_slug(machine)
     document = device_document(machine, measured_peaks(machine.place, PEAKS))
     units = {name: float(rate) for name, rate in document["peak_flops_per_s"].items()}
@@ -267,6 +290,8 @@ def _planned(order: Order) -> schema.CalibrateResult:
         ],
         left_out=order.grid.left_out,
         operators=[],
+        points=[],
+        peaks=[],
         layers=[],
         layer_median_error_frac=None,
         layer_p90_error_frac=None,

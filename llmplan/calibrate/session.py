@@ -2,8 +2,9 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +15,14 @@ from llmplan.calibrate.cold import available_bytes
 from llmplan.calibrate.exchanges import LARGEST_BYTES, Request, measured_exchanges
 from llmplan.calibrate.grid import EFFORT_FRAC, Grid, Point, Room, Sliced
 from llmplan.calibrate.journal import Head, Journal, Row, key_of
-from llmplan.calibrate.kernel import SOURCE, Kernel, Place, Refused, kernels
+from llmplan.calibrate.kernel import SOURCE, Kernel, Place, Refused, offered
 from llmplan.calibrate.layers import Slice, measured_layer, runnable, slices
 from llmplan.calibrate.machine import Machine
 from llmplan.calibrate.memory import MemoryConstants, memory_constants
-from llmplan.calibrate.timing import Failed, Limits, measure, verified
+from llmplan.calibrate.pace import Pace, Tick
+from llmplan.calibrate.timing import Failed, Limits, LostDeviceError, measure, verified
 from llmplan.calibrate.watch import watched
+from llmplan.errors import InputError
 from llmplan.ops.moe import Experts
 from llmplan.perf.calibration import peaks_of
 from llmplan.perf.calibration_spec import (
@@ -49,8 +52,6 @@ ROOM_FRAC: Final = 0.1
 CPU_ROOM_BYTES: Final = 256e6
 CALL_S: Final = 0.1
 """One call at the peaks of a device that may be expected to be ten times slower."""
-
-Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,11 @@ class _Measured:
     """What a session has so far."""
 
     journal: Journal
+    pace: Pace
     skipped: dict[str, str] = field(default_factory=dict)
     checked: set[tuple[object, ...]] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    is_lost: bool = False
 
 
 def room_of(machine: Machine) -> Room:
@@ -104,12 +107,16 @@ def room_of(machine: Machine) -> Room:
 
 def expected_s(order: Order) -> float:
     """Time that the points take if none needs all repeats: what --dry-run says."""
-    shares = 1 - LAYERS_FRAC - (EXCHANGES_FRAC if order.ranks > 1 else 0.0)
     points = sum(
         SETUP_S + min(MOST_POINT_S, 20 * point.bound_s(order.rates) / EFFORT_FRAC)
         for point in order.grid.points
     )
-    return min(points / shares, order.budget_s)
+    return min(points / _points_frac(order), order.budget_s)
+
+
+def _points_frac(order: Order) -> float:
+    """Share of the budget that operators have; they go first, as ranks take long to start."""
+    return 1 - LAYERS_FRAC - (EXCHANGES_FRAC if order.ranks > 1 else 0.0)
 
 
 def calibrated(order: Order, tick: Tick) -> CalibrationProfile:
@@ -119,17 +126,18 @@ def calibrated(order: Order, tick: Tick) -> CalibrationProfile:
         InputError: The journal cannot be written, or nothing was measured.
         MissingPartError: scipy is not installed.
     """
-    head = Head(order.grid.sha256, order.slug, order.machine.torch_version)
-    found = _Measured(Journal(order.journal, head, is_fresh=order.is_fresh))
+    head = Head(order.grid.sha256, order.slug, order.machine.torch_version, fingerprint())
+    journal = Journal(order.journal, head, is_fresh=order.is_fresh)
+    found = _Measured(journal, Pace(tick, order.budget_s))
     start = time.monotonic()
     with watched(order.machine.place) as watch:
+        _measure_points(order, found, start + order.budget_s * _points_frac(order))
         _measure_exchanges(order, found)
-        _measure_points(order, found, start + order.budget_s * (1 - LAYERS_FRAC), tick)
         if order.are_peaks_own:
             order = replace(order, rates=raised(order.rates, found.journal.rows.values()))
         points, fitted = _fitted(found, order.rates)
-        layers = tuple(_layers(order, found, fitted, start + order.budget_s))
-        memory = _memory(order, layers, fitted, found)
+        layers, memory = _wholes(order, found, fitted, start + order.budget_s)
+    found.pace.end()
     return CalibrationProfile(
         llmplan=__version__,
         curves=fingerprint(),
@@ -149,6 +157,7 @@ def calibrated(order: Order, tick: Tick) -> CalibrationProfile:
 
 
 def _measure_exchanges(order: Order, found: _Measured) -> None:
+    """All of them, also where an interrupted run had some: what was refused is kept nowhere."""
     if order.ranks < 2:
         return
     kind = order.machine.place.device.type
@@ -162,10 +171,10 @@ def _measure_exchanges(order: Order, found: _Measured) -> None:
     found.skipped.update({refused.name: refused.reason for refused in answer.refused})
 
 
-def _measure_points(order: Order, found: _Measured, deadline: float, tick: Tick) -> None:
+def _measure_points(order: Order, found: _Measured, deadline: float) -> None:
     total = len(order.grid.points)
     for done, point in enumerate(order.grid.points):
-        tick(done, total)
+        found.pace.at(_points_frac(order) * done / total)
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             found.notes.append(
@@ -173,8 +182,34 @@ def _measure_points(order: Order, found: _Measured, deadline: float, tick: Tick)
             )
             break
         share_s = min(max(2 * left_s / (total - done), LEAST_POINT_S), MOST_POINT_S)
-        _measure(point, order, found, Limits(seconds=share_s))
-    tick(total, total)
+        try:
+            _measure(point, order, found, Limits(seconds=share_s))
+        except LostDeviceError as error:
+            _lose(found, error)
+            break
+
+
+def _lose(found: _Measured, error: LostDeviceError) -> None:
+    """Nothing more can be measured by this process; what was is kept."""
+    found.is_lost = True
+    found.notes.append(
+        f"the GPU ran nothing more after {error}: only what was measured before is in the profile"
+    )
+
+
+def _wholes(
+    order: Order, found: _Measured, fitted: Sequence[Calibrated], deadline: float
+) -> tuple[tuple[MeasuredLayer, ...], MeasuredMemory | None]:
+    """Whole layers, and the memory of a process that runs one; as far as the GPU lives."""
+    layers: list[MeasuredLayer] = []
+    if found.is_lost:
+        return (), None
+    try:
+        layers.extend(_layers(order, found, fitted, deadline))
+        return tuple(layers), _memory(order, tuple(layers), fitted, found)
+    except LostDeviceError as error:
+        _lose(found, error)
+        return tuple(layers), None
 
 
 def _measure(point: Point, order: Order, found: _Measured, limits: Limits) -> None:
@@ -184,30 +219,37 @@ def _measure(point: Point, order: Order, found: _Measured, limits: Limits) -> No
             found.skipped.setdefault(kernel.name, kernel.reason)
             continue
         labels = {"src": SOURCE, **kernel.labels}
-        key = key_of(kernel.table, labels, kernel.columns)
-        if key in found.journal.rows:
+        known = found.journal.rows.get(key_of(kernel.table, labels, kernel.columns))
+        if known:
+            _say(kernel, known, found)
             continue
         if failed := _check(kernel, order, found):
             found.skipped.setdefault(failed.name, failed.reason)
             continue
         took = measure(kernel, place, limits)
-        row = Row(kernel.table, labels, dict(kernel.columns), 0.0, 0.0)
+        columns = dict(kernel.columns)
         if isinstance(took, Failed):
-            found.skipped.setdefault(f"{took.name} at {_sizes(kernel)}", took.reason)
-            found.journal.add(Row(row.table, labels, row.columns, 0.0, 0.0, took.reason))
-            continue
-        if took.note.startswith("launched eagerly"):
-            found.notes.append(f"{kernel.labels.get('kernel', kernel.table)}: {took.note}")
-        found.journal.add(
-            Row(row.table, labels, row.columns, took.seconds, took.spread_frac, took.note)
-        )
+            row = Row(kernel.table, labels, columns, 0.0, 0.0, took.reason)
+        else:
+            row = Row(kernel.table, labels, columns, took.seconds, took.spread_frac, took.note)
+        found.journal.add(row)
+        _say(kernel, row, found)
+
+
+def _say(kernel: Kernel, row: Row, found: _Measured) -> None:
+    """What a profile tells of a row, whether it was measured now or before an interruption."""
+    name = kernel.labels.get("kernel", kernel.table)
+    if not row.is_measured:
+        found.skipped.setdefault(f"{name} at {_sizes(kernel)}", row.note)
+    elif row.note.startswith("launched eagerly"):
+        found.notes.append(f"{name}: {row.note}")
 
 
 def _kernels(point: Point, place: Place, skew: float) -> Iterator[Kernel | Refused]:
     """All ways to do a point's work; experts also with tokens that favour some of them."""
-    yield from kernels(point.operator, point.step, place)
+    yield from offered(point.operator, point.step, place)
     if skew and isinstance(point.operator, Experts):
-        yield from kernels(point.operator, point.step, replace(place, skew=skew))
+        yield from offered(point.operator, point.step, replace(place, skew=skew))
 
 
 def _check(kernel: Kernel, order: Order, found: _Measured) -> Failed | None:
@@ -253,24 +295,39 @@ def _fitted(found: _Measured, rates: Rates) -> tuple[tuple[Points, ...], tuple[C
             kinds.setdefault((row.table, tuple(sorted(row.labels.items()))), []).append(row)
     points, fitted = [], []
     for rows in kinds.values():
-        operator = OPERATORS[rows[0].table]
-        columns = {name: np.array([row.columns[name] for row in rows]) for name in operator.numbers}
-        measured = KernelRows(
-            rows[0].labels,
-            columns,
-            np.array([row.seconds for row in rows]),
-            tuple(range(1, len(rows) + 1)),
-        )
-        kept = points_of(operator, measured, np.array([row.spread_frac for row in rows]))
+        name = " ".join((rows[0].table, *filter(None, rows[0].labels.values())))
+        try:
+            kept, curve = _fitted_kind(rows, rates)
+        except (InputError, ValueError, ArithmeticError) as error:  # of this kernel alone
+            found.skipped[name] = f"not fitted: {error}"
+            continue
         points.append(kept)
-        measured = kept.kernel_rows()  # as a later refit reads them
-        usable = ~operator.is_trap(measured.labels, measured.columns, rates)
-        if usable.sum() >= FEWEST_ROWS:
-            fitted.append(fitted_kernel(operator, measured, rates))
+        if curve:
+            fitted.append(curve)
         else:
-            name = " ".join((operator.name, *filter(None, rows[0].labels.values())))
             found.skipped[name] = "too few measured rows to fit"
     return tuple(points), tuple(fitted)
+
+
+def _fitted_kind(rows: Sequence[Row], rates: Rates) -> tuple[Points, Calibrated | None]:
+    """The rows of one kernel, and its curve where they are enough.
+
+    Raises:
+        InputError: A row holds a number that cannot be.
+    """
+    operator = OPERATORS[rows[0].table]
+    columns = {name: np.array([row.columns[name] for row in rows]) for name in operator.numbers}
+    measured = KernelRows(
+        rows[0].labels,
+        columns,
+        np.array([row.seconds for row in rows]),
+        tuple(range(1, len(rows) + 1)),
+    )
+    kept = points_of(operator, measured, np.array([row.spread_frac for row in rows]))
+    measured = kept.kernel_rows()  # as a later refit reads them
+    usable = ~operator.is_trap(measured.labels, measured.columns, rates)
+    is_enough = usable.sum() >= FEWEST_ROWS
+    return kept, fitted_kernel(operator, measured, rates) if is_enough else None
 
 
 def _layers(
@@ -278,7 +335,12 @@ def _layers(
 ) -> Iterator[MeasuredLayer]:
     machine = order.machine
     waiting = list(slices(order.models, order.rates, _layer_room(machine)))
+    small = {each.name for each in waiting}
+    for each in slices(order.models, order.rates, Room(inf, inf)):
+        if each.name not in small:
+            found.skipped[f"layer {each.name}"] = "too large, or too slow, for this device"
     for done, each in enumerate(waiting):
+        found.pace.at(1 - LAYERS_FRAC * (1 - done / len(waiting)))
         left_s = deadline - time.monotonic()
         if left_s <= 0 and done:
             found.notes.append(f"the budget was spent after {done} of {len(waiting)} layers")

@@ -33,10 +33,16 @@ from llmplan.calibrate.kernel import Kernel, Place
 from llmplan.dtypes import divide_up
 from llmplan.errors import InputError
 
+OUT_OF_MEMORY: Final = "out of memory"
 MOST_CALLS: Final = 2048
 """Of one replay: a captured graph holds a node for every launch."""
 _WARM_S: Final = 0.05
 """Untimed replays, until clocks have risen."""
+LEAST_PATIENCE_S: Final = 0.5
+"""One pass may take this long, however little time a point is given."""
+PATIENCE_FRAC: Final = 0.25
+"""One pass may take this part of a point's time: warming up, capturing and the fewest repeats are
+some 20 passes, so that no kernel takes more than about five times its share."""
 _NORMAL_IQR: Final = 1.349
 """Interquartile range of a normal distribution over its standard deviation."""
 
@@ -91,11 +97,20 @@ class Failed:
 
     Attributes:
         name: The kernel, or the kernels with plus signs.
-        reason: ``out of memory``, the first line of what torch says, or how wrong it is.
+        reason: ``out of memory``, the first line of what torch says, ``failed:`` and the kind of
+            any other error, ``too slow``, or how wrong it is.
     """
 
     name: str
     reason: str
+
+
+class TooSlowError(RuntimeError):
+    """One pass takes too long for enough of them."""
+
+
+class LostDeviceError(Exception):
+    """The GPU can run nothing more in this process, as after an illegal access."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +204,15 @@ def captured(run: Callable[[], None], place: Place) -> torch.cuda.CUDAGraph | st
     """A graph of what ``run`` launches, after it ran on a side stream; or why there is none."""
     before = torch.cuda.current_stream(place.device)
     graph = torch.cuda.CUDAGraph()
-    causes: list[RuntimeError] = []
+    causes: list[Exception] = []
     try:
         with torch.cuda.graph(graph, stream=_side_stream(place.device)):
             try:
                 run()
-            except RuntimeError as error:
+            except Exception as error:
                 causes.append(error)
                 raise
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 (torch checks some values with ValueError)
         # the end of a failed capture raises too, before it hands the stream back
         reason = _reason(causes[0] if causes else error)
     else:
@@ -213,18 +228,32 @@ def guarded(
 ) -> _Result | Failed:
     """What ``work`` returns, or why torch could not run it, with the memory freed.
 
+    Any exception is the kernel's: one of many must not end a calibration. Where memory was too
+    little for what others left in pieces, it is tried once more with all of it handed back.
+
     Raises:
-        RuntimeError: The GPU can run nothing more in this process, as after an illegal access.
+        LostDeviceError: The GPU can run nothing more in this process.
     """
+    name = kernel_names(kernels)
+    found = _attempt(name, place, work)
+    if isinstance(found, Failed) and found.reason == OUT_OF_MEMORY and place.is_cuda:
+        return _attempt(name, place, work)
+    return found
+
+
+def _attempt(name: str, place: Place, work: Callable[[], _Result]) -> _Result | Failed:
     try:
         return work()
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 (as above)
         reason = _reason(error)
     gc.collect()  # the traceback held tensors
     if place.is_cuda:
-        torch.cuda.synchronize(place.device)
-        torch.cuda.empty_cache()
-    return Failed(kernel_names(kernels), reason)
+        try:
+            torch.cuda.synchronize(place.device)
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            raise LostDeviceError(f"{name}: {_reason(error)}") from None
+    return Failed(name, reason)
 
 
 def kernel_names(kernels: Sequence[Kernel]) -> str:
@@ -297,11 +326,24 @@ def _sets(kernels: Sequence[Kernel], place: Place, limits: Limits) -> tuple[list
     generator = generator_of(place)
     first = one_set(kernels, generator)
     once = _loop(kernels, [first], 1)
+    once()  # alone: what is compiled or loaded on first use does not count
+    _refuse_slow(min(_seconds(once, 1, place)), limits)
     warm_up(once, place)
     pass_s = min(_seconds(once, 2, place))
     copies = copies_for(distinct_bytes(first), last_cache_bytes(place), room_for_inputs(place))
     copies = affordable_copies(copies, pass_s, limits.seconds)
     return [first, *(one_set(kernels, generator) for _ in range(copies - 1))], pass_s
+
+
+def _refuse_slow(pass_s: float, limits: Limits) -> None:
+    """That enough passes are possible without taking the time of many other points.
+
+    Raises:
+        TooSlowError: They are not.
+    """
+    most_s = max(limits.seconds * PATIENCE_FRAC, LEAST_PATIENCE_S)
+    if pass_s > most_s:
+        raise TooSlowError(f"too slow: one pass takes {pass_s:.2g} s, more than {most_s:.2g} s")
 
 
 def _program(
@@ -394,7 +436,10 @@ def _error_note(times: Sequence[float], limits: Limits) -> str:
 def _reason(error: BaseException) -> str:
     """What went wrong, in a line."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
-        return "out of memory"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return OUT_OF_MEMORY
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    kind = type(error).__name__
+    if isinstance(error, RuntimeError):
+        return lines[0] if lines else kind
+    return f"failed: {': '.join((kind, *lines[:1]))}"

@@ -30,6 +30,8 @@ REASONS: Final = {
     0x80: "power brake",
 }
 """Bits of what lowers clocks. Source: nvml.h, nvmlClocksEventReasons."""
+ODD_ERRORS: Final = (TypeError, ValueError, AttributeError, OSError)
+"""Of a package and a driver that are years apart, or of a sandbox around the driver."""
 _HOST_CLOCKS: Final = Path("/sys/devices/system/cpu")
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -113,10 +115,18 @@ class Nvml:
                 continue
             try:
                 return function(self.handle, *arguments)
-            except self.module.NVMLError as error:
+            except (self.module.NVMLError, *ODD_ERRORS) as error:
                 refusal = str(error)
         self.unread[names[0]] = refusal
         return None
+
+    def driver(self) -> str | None:
+        """Version of the driver."""
+        try:
+            version = self.module.nvmlSystemGetDriverVersion()
+        except (self.module.NVMLError, *ODD_ERRORS):
+            return None
+        return version.decode() if isinstance(version, bytes) else str(version)
 
     def sample(self) -> Sample:
         """What the GPU is doing now."""

@@ -12,7 +12,6 @@ from llmplan.cli.output import Target, progress, show
 from llmplan.errors import MissingPartError
 
 app = typer.Typer(
-    help="Run a model's operators on the GPU at hand, and estimate with what they take.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -20,15 +19,21 @@ app = typer.Typer(
 
 ProfileArgument = Annotated[
     str,
-    typer.Argument(metavar="PROFILE", help="File, or GPU of a profile.", show_default=False),
+    typer.Argument(
+        metavar="PROFILE", help="A file, or the GPU that was measured.", show_default=False
+    ),
 ]
 Earlier = Annotated[
     str,
-    typer.Argument(metavar="EARLIER", help="File, or GPU of a profile.", show_default=False),
+    typer.Argument(
+        metavar="EARLIER", help="A file, or the GPU that was measured.", show_default=False
+    ),
 ]
 Later = Annotated[
     str,
-    typer.Argument(metavar="LATER", help="File, or GPU of a profile.", show_default=False),
+    typer.Argument(
+        metavar="LATER", help="A file, or the GPU that was measured.", show_default=False
+    ),
 ]
 Device = Annotated[
     str | None,
@@ -61,6 +66,7 @@ Tp = Annotated[
     int | None,
     typer.Option(
         "--tp",
+        metavar="GPUS",
         min=1,
         help="Measure one rank of so many. [default: as many as hold the weights]",
         show_default=False,
@@ -72,6 +78,7 @@ Ranks = Annotated[
     int | None,
     typer.Option(
         "--ranks",
+        metavar="N",
         min=1,
         help="GPUs, or processes on a CPU, that exchange messages. [default: all GPUs; 1 on a CPU]",
         show_default=False,
@@ -82,7 +89,7 @@ Skew = Annotated[
     typer.Option(
         "--skew",
         metavar="POWER",
-        help="Experts are measured under even routing, and under this power law; 0 for none.",
+        help="Experts are measured under even routing and under this power law; 0: even alone.",
     ),
 ]
 ProfileFile = Annotated[
@@ -94,12 +101,16 @@ ProfileFile = Annotated[
         show_default=False,
     ),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Leave what an interrupted run measured.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run left.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be measured, and how long it takes.")
+]
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...",
+        metavar="SOURCE",
         help="A profile (.yaml), tables (.csv), output of nccl-tests, or aiconfigurator-core.",
         show_default=False,
     ),
@@ -202,7 +213,10 @@ def show_profile(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Show a profile."""
+    """Show a profile: its kernels, their errors, and whole layers.
+
+    HTML draws the points beside their curves; JSON has some of them, and export writes all.
+    """
     from llmplan.results.calibration import ShowQuestion
 
     show(ShowQuestion(profile=profile).ask(), Target(format, output))
@@ -244,7 +258,10 @@ def import_measurements(
     format: options.Format = OutputFormat.TABLE,
     output: options.Output = None,
 ) -> None:
-    """Take over a profile, or measurements of others: tables, nccl-tests, aiconfigurator-core."""
+    """Take over a profile, or measurements of others.
+
+    Those are operator tables, output of nccl-tests, and aiconfigurator-core.
+    """
     from llmplan.results.imported_calibration import ImportQuestion
 
     question = ImportQuestion(sources=sources, gpu=gpu, op=op, system=system, profile=profile)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
         def tick(done: int, total: int) -> None:
             bar.length = total
+            if not done:
+                bar.start = time.time()  # what went before says nothing of the time that is left
+                return
             bar.update(done - bar.pos)
 
         yield tick

@@ -101,7 +101,9 @@ class KernelShelf:
     engine: str
     skew: float = 0.0
     own: OwnKernels | None = None
-    _found: dict[tuple[object, ...], Curve | None] = field(default_factory=dict, compare=False)
+    _found: dict[tuple[object, ...], Curve | None] = field(
+        default_factory=dict, init=False, compare=False
+    )
 
     @cached_property
     def rates(self) -> Rates:

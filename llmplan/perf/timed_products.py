@@ -16,6 +16,7 @@ from llmplan.perf.rates import BITS
 from llmplan.perf.table_formats import WEIGHT_ONLY, table_formats
 from llmplan.perf.timed import PROBE_TOKENS, VECTOR_FLOOR_US, Timed, by_curves, timed
 from llmplan.perf.vector_products import vector_products
+from llmplan.units import Provenance, weakest
 
 
 def gemm_curve(formats: tuple[str, ...], shelf: KernelShelf) -> Curve | None:
@@ -44,11 +45,16 @@ def product(m: Column, n: float, k: float, stored: Format, shelf: KernelShelf) -
         narrow, wide = (BITS[each.labels["dtype"]] for each in (curve, wider))
         share = (stored.bits_per_weight - narrow) / (wide - narrow)
         seconds = seconds + share * (product_s(wider, m, n, k) - seconds)
-    if vectors := vector_products(shelf.engine):
+    vectors = vector_products(shelf.engine)
+    if vectors:
         weight_bytes = n * k * stored.bits_per_weight / 8
         streamed = VECTOR_FLOOR_US * US + vectors.seconds(weight_bytes, m, shelf.rates)
         seconds = np.where(m <= vectors.most_tokens, streamed, seconds)
-    return by_curves("gemm", seconds, curve)
+    found = by_curves("gemm", seconds, curve)
+    is_the_curve = wider is None and not (vectors and np.any(m <= vectors.most_tokens))
+    if is_the_curve:
+        return found
+    return replace(found, provenance=weakest(found.provenance, Provenance.FITTED))
 
 
 def product_s(curve: Curve, m: Column, n: float, k: float) -> Column:

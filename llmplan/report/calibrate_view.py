@@ -1,20 +1,45 @@
 """Pages of calibrations: what is to be measured, what was, and how far curves are off."""
 
+from collections.abc import Iterable
+from textwrap import fill
 from typing import Any, Final
 
+from llmplan.report.calibrate_charts import calibration_charts
+from llmplan.report.calibrate_words import GROUPS, format_words, group_of, operator_words
+from llmplan.report.narrow import WIDTH, narrowed, wrapped
 from llmplan.report.page import Page, Table, columns
 from llmplan.results import schema
-from llmplan.units import format_digits, format_gib, format_seconds
+from llmplan.units import format_digits, format_gib, format_percent, format_seconds
 
 MOST_SKIPPED: Final = 12
 """Reasons that a page shows; JSON has all."""
-SKIPPED_WIDTH: Final = 60
+SKIPPED_NAME: Final = 36
+"""Width of the name of what was left out."""
+SKIPPED_LINES: Final = 3
+"""Of a reason."""
+KERNEL_REMARK: Final = (
+    "peak: time at the peaks of the device over measured time. off and p90: error of the curve at "
+    "its own points, median and 90th percentile. unseen: median error at points that a fit had "
+    "not seen."
+)
+LAYER_REMARK: Final = (
+    "Layers were measured as wholes and are no part of any fit: predicted is the sum of their "
+    "kernels."
+)
 
 
 def calibrate_page(result: schema.CalibrateResult, _inputs: dict[str, Any]) -> Page:
     """A plan, or a profile."""
-    title = f"{result.device}: calibration"
-    return Page(title, _facts(result), tuple(t for t in _tables(result) if t.rows))
+    tables = (*_planned(result), *_kernels(result), *_layers(result), *_skipped(result.skipped))
+    remarks = [KERNEL_REMARK] if result.operators else []
+    remarks += [LAYER_REMARK] if result.layers else []
+    return Page(
+        f"{result.device}: calibration",
+        _facts(result),
+        tables,
+        charts=calibration_charts(result),
+        remarks=tuple(fill(remark, WIDTH) for remark in remarks),
+    )
 
 
 def _facts(result: schema.CalibrateResult) -> tuple[tuple[str, str], ...]:
@@ -31,7 +56,7 @@ def _facts(result: schema.CalibrateResult) -> tuple[tuple[str, str], ...]:
     facts.append(("profile", result.profile or "-"))
     if result.layer_median_error_frac is not None and result.layer_p90_error_frac is not None:
         middle, most = result.layer_median_error_frac, result.layer_p90_error_frac
-        off = f"{middle:.0%}, 90th percentile {most:.0%}"
+        off = f"{format_percent(middle)}, 90th percentile {format_percent(most)}"
         facts.append(("layers are off by", f"{off} ({len(result.layers)} kept out of the fit)"))
     if result.throttled:
         facts.append(("clocks were lowered", ", ".join(result.throttled)))
@@ -44,79 +69,93 @@ def _driver(result: schema.CalibrateResult) -> str:
     return f"driver {result.driver}" if result.driver else ""
 
 
-def _tables(result: schema.CalibrateResult) -> tuple[Table, ...]:
-    planned = columns("operator", "format", "points", numbers=("points",))
-    numbers = ("points", "of peak", "median", "p90", "unseen")
-    kernels = columns("operator", "format", "kernel", *numbers, numbers=numbers)
-    times = ("tokens", "context", "predicted", "measured", "off")
-    layers = columns("model", "layer", "step", *times, numbers=times)
-    skipped = columns("left out", "why")
-    return (
-        Table(
-            "What would be measured",
-            planned,
-            tuple((row.kind, row.format or "-", f"{row.points:,}") for row in result.grid),
-        ),
-        Table(
-            "Kernels: share of the peaks, and errors of their curves",
-            kernels,
-            tuple(map(_kernel, result.operators)),
-        ),
-        Table("Whole layers, kept out of the fit", layers, tuple(map(_layer, result.layers))),
-        Table(
-            "Left out",
-            skipped,
-            tuple((row.name, _cut(row.reason)) for row in result.skipped[:MOST_SKIPPED]),
-        ),
-    )
+def _planned(result: schema.CalibrateResult) -> Iterable[Table]:
+    names = columns("operator", "format", "points", numbers=("points",))
+    rows = tuple((row.kind, row.format or "-", f"{row.points:,}") for row in result.grid)
+    if rows:
+        yield narrowed(Table("What would be measured", names, rows))
+
+
+def _kernels(result: schema.CalibrateResult) -> Iterable[Table]:
+    """A table for each group of operators."""
+    numbers = ("points", "peak", "off", "p90", "unseen")
+    names = columns("operator", "format", "kernel", *numbers, numbers=numbers)
+    for group in GROUPS:
+        rows = tuple(_kernel(row) for row in result.operators if group_of(row.kind) == group)
+        if rows:
+            yield narrowed(Table(group, names, rows))
 
 
 def _kernel(row: schema.CalibratedOperator) -> tuple[str, ...]:
-    unseen = "-" if row.held_out_error_frac is None else f"{row.held_out_error_frac:.0%}"
+    unseen = row.held_out_error_frac
     return (
-        row.kind,
-        row.format or "-",
-        row.kernel,
+        operator_words(row.kind),
+        format_words(row.format),
+        row.kernel or "-",
         f"{row.points:,}",
-        f"{row.efficiency:.0%}",
-        f"{row.residual_median:.0%}",
-        f"{row.residual_p90:.0%}",
-        unseen,
+        format_percent(row.efficiency) if row.efficiency else "-",
+        format_percent(row.residual_median),
+        format_percent(row.residual_p90),
+        "-" if unseen is None else format_percent(unseen),
     )
+
+
+def _layers(result: schema.CalibrateResult) -> Iterable[Table]:
+    """A table for each model and layout."""
+    times = ("tokens", "context", "predicted", "measured", "off")
+    names = columns("layer", "step", *times, numbers=times)
+    for model, layout in dict.fromkeys((row.model, row.layout) for row in result.layers):
+        rows = tuple(
+            _layer(row) for row in result.layers if (row.model, row.layout) == (model, layout)
+        )
+        yield narrowed(Table(f"Layers of {model}, {layout}", names, rows))
 
 
 def _layer(row: schema.CalibratedLayer) -> tuple[str, ...]:
     return (
-        row.model,
         row.layer,
         row.phase,
         f"{row.requests * row.new_tokens:,}",
         f"{row.context:,}",
         "-" if row.predicted_s is None else format_seconds(row.predicted_s),
         format_seconds(row.measured_s),
-        "-" if row.error_frac is None else f"{row.error_frac:+.0%}",
+        "-" if row.error_frac is None else _signed(row.error_frac),
     )
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= SKIPPED_WIDTH else f"{text[: SKIPPED_WIDTH - 2]} …"
+def _signed(error_frac: float) -> str:
+    return f"{'-' if error_frac < 0 else '+'}{format_percent(abs(error_frac))}"
+
+
+def _skipped(skipped: list[schema.SkippedKernel]) -> Iterable[Table]:
+    rows = tuple((row.name, row.reason) for row in skipped[:MOST_SKIPPED])
+    more = len(skipped) - len(rows)
+    title = f"Left out ({more:,} more in JSON)" if more else "Left out"
+    if rows:
+        yield Table(title, columns("what", "why"), wrapped(rows, SKIPPED_NAME, SKIPPED_LINES))
 
 
 def changes_page(result: schema.CalibrateDiffResult, _inputs: dict[str, Any]) -> Page:
     """Two profiles."""
     names = columns("operator", "format", "kernel", "points", "time", numbers=("points", "time"))
-    rows = tuple(
-        (
-            row.kind,
-            row.format or "-",
-            row.kernel,
-            f"{row.points:,}",
-            f"only {row.only}" if row.only else f"x {format_digits(row.times or 0.0)}",
-        )
-        for row in result.changes
-    )
+    tables = []
+    for group in GROUPS:
+        rows = tuple(_change(row) for row in result.changes if group_of(row.kind) == group)
+        if rows:
+            tables.append(narrowed(Table(f"{group}: later over earlier time", names, rows)))
     facts = (("earlier", result.earlier), ("later", result.later))
-    return Page("Calibrations compared", facts, (Table("Later over earlier time", names, rows),))
+    return Page("Calibrations compared", facts, tuple(tables))
+
+
+def _change(row: schema.KernelChange) -> tuple[str, ...]:
+    times = "-" if row.times is None else f"x {format_digits(row.times)}"
+    return (
+        operator_words(row.kind),
+        format_words(row.format),
+        row.kernel or "-",
+        f"{row.points:,}",
+        f"only {row.only}" if row.only else times,
+    )
 
 
 def files_page(result: schema.CalibrateFilesResult, _inputs: dict[str, Any]) -> Page:
@@ -127,6 +166,4 @@ def files_page(result: schema.CalibrateFilesResult, _inputs: dict[str, Any]) -> 
         ("points", f"{result.points:,}"),
         *(("written", name) for name in result.files),
     )
-    names = columns("left out", "why")
-    rows = tuple((row.name, _cut(row.reason)) for row in result.skipped[:MOST_SKIPPED])
-    return Page("Calibration files", facts, (Table("Left out", names, rows),) if rows else ())
+    return Page("Calibration files", facts, tuple(_skipped(result.skipped)))

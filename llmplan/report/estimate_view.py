@@ -8,7 +8,7 @@ from typing import Any, Final
 from llmplan.report.page import Chart, Derivations, Line, Page, Table, Waterfall, columns
 from llmplan.report.pictures import bar
 from llmplan.results import schema
-from llmplan.units import format_digits, format_seconds
+from llmplan.units import format_digits, format_percent, format_seconds
 
 MS: Final = 1e3
 TERA: Final = 1e12
@@ -103,9 +103,8 @@ def _calibration(result: schema.EstimateResult) -> Iterator[tuple[str, str]]:
         return
     off = ""
     if used.layer_median_error_frac is not None and used.layer_p90_error_frac is not None:
-        off = (
-            f"; layers off {used.layer_median_error_frac:.0%} (p90 {used.layer_p90_error_frac:.0%})"
-        )
+        middle = format_percent(used.layer_median_error_frac)
+        off = f"; layers off {middle} (p90 {format_percent(used.layer_p90_error_frac)})"
     yield "calibrated", f"{used.device}, {used.date.isoformat()}{off}"
     plain = used.uncalibrated
     rate = f"{format_digits(plain.output_tokens_per_s)} tokens/s"

@@ -12,16 +12,20 @@ from llmplan.files import write_atomically
 from llmplan.hardware.catalogue import load_device
 from llmplan.perf.calibration import calibration_files, calibration_path, load, save
 from llmplan.perf.calibration_spec import CalibrationProfile, MeasuredMemory
-from llmplan.perf.points import Points
+from llmplan.perf.choice import OURS
+from llmplan.perf.fingerprint import fingerprint
 from llmplan.perf.profile import Fitted
 from llmplan.perf.rates import Rates, rates_of
 from llmplan.perf.refit import changes, operator_rows, refitted
 from llmplan.perf.registry import OPERATORS
+from llmplan.perf.tables import KernelRows
 from llmplan.results import schema
+from llmplan.results.calibration_names import format_of, kernel_of, kind_of
+from llmplan.results.calibration_points import rows_of, shown_peaks, shown_points
 from llmplan.results.common import Said
 from llmplan.units import Provenance
 
-BY_WORK: Final = "by_work"
+EXPIRED: Final = "curves have changed since, so that estimates do not use this profile"
 FIGURES: Final = ("layer_median_error_frac", "layer_p90_error_frac")
 
 
@@ -45,6 +49,10 @@ def profile_named(word: str) -> Path:
         slug = ""
     if slug in known:
         return known[slug]
+    if slug:
+        raise InputError(
+            f"no calibration of {slug} was found: `llmplan calibrate` there makes one."
+        )
     raise UnknownNameError(
         "calibration profile", word, known, "`llmplan calibrate` measures the device at hand."
     )
@@ -67,6 +75,8 @@ def shown(profile: CalibrationProfile, path: Path) -> schema.CalibrateResult:
         grid=[],
         left_out=None,
         operators=[_operator(kernel, profile, rates) for kernel in profile.kernels],
+        points=shown_points(profile, rates),
+        peaks=shown_peaks(profile, rates),
         layers=[
             schema.CalibratedLayer(
                 **layer.model_dump(), error_frac=layer.error, provenance=Provenance.MEASURED
@@ -105,41 +115,26 @@ def _operator(
 ) -> schema.CalibratedOperator:
     held_out = getattr(kernel, "held_out_error", None)
     return schema.CalibratedOperator(
-        kind=kind_of(kernel),
+        kind=kind_of(kernel.operator, kernel.labels),
         format=format_of(kernel.labels),
-        kernel=kernel.labels.get("kernel", kernel.labels.get("backend", "")),
+        kernel=kernel_of(kernel.labels),
         points=kernel.rows,
-        efficiency=_efficiency(kernel, profile.points, rates),
+        efficiency=_efficiency(kernel, rows_of(kernel, profile.points, rates), rates),
         residual_median=kernel.median_error,
         residual_p90=kernel.p90_error,
         held_out_error_frac=held_out,
-        provenance=Provenance.MEASURED,
+        provenance=Provenance.MEASURED
+        if kernel.labels["src"].startswith(OURS)
+        else Provenance.FITTED,
     )
 
 
-def _efficiency(kernel: Fitted, points: tuple[Points, ...], rates: Rates) -> float:
+def _efficiency(kernel: Fitted, rows: KernelRows, rates: Rates) -> float:
     """Time at the peaks over measured time, in the middle; 0 where no point is kept."""
-    operator = OPERATORS[kernel.operator]
-    found = [p for p in points if p.operator == kernel.operator and p.labels == kernel.labels]
-    if not found:
+    if not len(rows.measured_s):
         return 0.0
-    rows = found[0].kernel_rows()
-    bound = operator.bound_seconds(rows.columns, rows.labels, rates)
+    bound = OPERATORS[kernel.operator].bound_seconds(rows.columns, rows.labels, rates)
     return float(f"{np.median(bound / rows.measured_s):.4g}")
-
-
-def kind_of(kernel: Fitted) -> str:
-    """Operator table, with what else tells the work apart."""
-    labels = kernel.labels
-    if kernel.operator == BY_WORK:
-        return labels["op"]
-    said = [labels[name] for name in ("phase", "op") if labels.get(name)]
-    return " ".join((kernel.operator, *said))
-
-
-def format_of(labels: dict[str, str]) -> str:
-    """Of weights and activations, and of the cache where there is one."""
-    return "/".join(labels[name] for name in ("dtype", "kv_dtype") if labels.get(name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +155,10 @@ class ShowQuestion:
         """
         path = profile_named(self.profile)
         found = load(path, other_curves=True)
-        said = Said("calibrate", {"profile": self.profile}, found.notes)
+        remarks = found.notes
+        if found.curves != fingerprint():
+            remarks += (f"{EXPIRED}: `llmplan calibrate refit {path}` fits it anew.",)
+        said = Said("calibrate", {"profile": self.profile}, remarks)
         return said.answered(shown(found, path))
 
 
@@ -191,9 +189,9 @@ class DiffQuestion:
             )
         rows = [
             schema.KernelChange(
-                kind=f"{change.operator} {change.labels.get('op', '')}".strip(),
+                kind=kind_of(change.operator, change.labels),
                 format=format_of(change.labels),
-                kernel=change.labels.get("kernel", ""),
+                kernel=kernel_of(change.labels),
                 times=change.ratio,
                 points=change.rows,
                 only=change.only,

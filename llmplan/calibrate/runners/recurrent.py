@@ -84,6 +84,11 @@ class _Call:
         tolerance = max(TOLERANCE[self.dtype], TOLERANCE[self.state_dtype])
         return Kernel(*row, flops * self.requests.tokens, inputs, run, reference, tolerance)
 
+    def walked(self, plain: Kernel) -> Kernel | Refused:
+        """A kernel that goes from token to token, where they are few enough."""
+        too_long = self.requests.too_long
+        return Refused(type(self.operator).__name__, too_long) if too_long else plain
+
 
 def rows(part: torch.Tensor, heads: int, dtype: torch.dtype) -> torch.Tensor:
     """[B, T, H or fewer, d] to [B·H, T, d]: neighbouring heads share a key."""
@@ -244,7 +249,7 @@ def _lightning(
     if not isinstance(operator, ChunkedLightningAttention):
         run = _lightning_run(walk, torch.float32)
         reference = _lightning_run(closed_form, torch.float64)
-        return (call.kernel("reference_walk", flops, inputs, run, reference),)
+        return (call.walked(call.kernel("reference_walk", flops, inputs, run, reference)),)
     C = operator.chunk_size
     refused = _part_of_a_chunk(call, C)
     if refused:
@@ -301,7 +306,7 @@ def _delta_rule(operator: DeltaRule, step: Step, place: Place) -> tuple[Kernel |
         run = _delta_run(walk, torch.float32)
         reference = _delta_run(closed_form, torch.float64)
         plain = call.kernel("reference_walk", flops, inputs, run, reference)
-        return (plain, *_by_fla(call, plain, "fused_recurrent_gated_delta_rule"))
+        return (call.walked(plain), *_by_fla(call, plain, "fused_recurrent_gated_delta_rule"))
     C = operator.chunk_size
     refused = _part_of_a_chunk(call, C)
     if refused:
@@ -344,7 +349,8 @@ def _matrix_lstm(operator: MatrixLstm, step: Step, place: Place) -> tuple[Kernel
         return (*call.heads(generator), *gates, *states)
 
     flops = H * (4.0 * d_k * d_v + 2.0 * d_k)
-    return (call.kernel("reference_walk", flops, inputs, matrix_lstm, exact_matrix_lstm),)
+    plain = call.kernel("reference_walk", flops, inputs, matrix_lstm, exact_matrix_lstm)
+    return (call.walked(plain),)
 
 
 def matrix_lstm(*parts: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,8 @@ from llmplan.perf.timed_attention import DECODE_TOKENS
 DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 HALVES: Final = (torch.bfloat16, torch.float16)
 """What fused attention computes in; tables call both bfloat16."""
+WALKED_TOKENS: Final = 1024
+"""Of a prompt that is walked token by token, some ten launches each: about 50 ms on a GPU."""
 SINK_LOGIT: Final = 3.0
 TOLERANCE: Final = {torch.bfloat16: 1.5e-2, torch.float16: 2e-3, torch.float32: 1e-4}
 """Some roundings of the result and of weights of softmax, whose unit is 2⁻⁹, 2⁻¹² and 2⁻²⁴."""
@@ -53,6 +55,13 @@ class Requests:
     def is_decode(self) -> bool:
         """Whether a cache is read once for all new tokens, as the time of a step has it."""
         return self.new_tokens <= DECODE_TOKENS
+
+    @property
+    def too_long(self) -> str:
+        """Why new tokens are not walked one after the other; empty where they are."""
+        if self.new_tokens <= WALKED_TOKENS:
+            return ""
+        return f"walks up to {WALKED_TOKENS:,} tokens one after the other, not {self.new_tokens:,}"
 
     @property
     def length(self) -> int:

@@ -31,6 +31,8 @@ from llmplan.calibrate.runners.product import (
     Product,
 )
 
+BLOCK: Final = 128
+"""Side of the blocks of weights, and length of those of activations."""
 FP8_ERROR: Final = 2.0**-5
 """Hopper's FP8 units keep about 14 bits of a sum (DeepSeek-AI 2024, DeepSeek-V3, 3.3.2), and cut it
 off about once for 32 products: 2⁻¹⁴ · k / 32 at most, which is 2⁻⁵ for k of 16,384."""
@@ -87,14 +89,15 @@ def scaled_mm_rowwise(product: Product) -> Kernel | Refused:
 def scaled_mm_blockwise(product: Product) -> Kernel | Refused:
     """FP8 with a scale for 128 x 128 weights, and for 128 elements of a token.
 
-    Scales lie with tokens innermost; those of weights with k innermost, padded to four.
+    Scales lie with tokens innermost; those of weights with k innermost, padded to four. Weights are
+    padded with zeros to whole blocks of outputs, which are cut off again.
     Source: torch's checks of ``_scaled_mm_v2``.
     """
     name = "scaled_mm_blockwise"
     if nvidia_capability(product.place)[0] != 9 or not hasattr(functional, "scaled_mm"):
         where = "NVIDIA devices of capability 9.x, where it has functional.scaled_mm"
         return Refused(name, f"torch multiplies FP8 with 128 x 128 blocks on {where}")
-    if reason := product.uneven(16, 16):
+    if reason := product.uneven(16, BLOCK):
         return Refused(name, reason)
     return blockwise_kernel(product)
 
@@ -105,9 +108,13 @@ def blockwise_kernel(product: Product) -> Kernel:
 
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
         x, w = product.varied(generator)
-        (x8, x_scales), (w8, w_scales) = quantised(x, E4M3, 1, 128), quantised(w, E4M3, 128, 128)
+        whole = functional.pad(w, (0, 0, 0, -product.n % BLOCK))
+        x8, x_scales = quantised(x, E4M3, 1, BLOCK)
+        w8, w_scales = quantised(whole, E4M3, BLOCK, BLOCK)
         padded = functional.pad(w_scales, (0, -w_scales.shape[1] % 4))
-        return x8, x_scales.t().contiguous(), w8, padded
+        # a single token's scales are contiguous either way: a copy alone has the strides asked for
+        x_scales = x_scales.t().clone(memory_format=torch.contiguous_format)
+        return x8, x_scales, w8, padded
 
     def run(x: Tensor, x_scales: Tensor, w: Tensor, w_scales: Tensor) -> Tensor:
         return functional.scaled_mm(
@@ -118,11 +125,11 @@ def blockwise_kernel(product: Product) -> Kernel:
             w_scales.t(),
             kinds.BlockWise128x128,
             output_dtype=BF16,
-        )
+        ).narrow(1, 0, product.n)
 
     def reference(x: Tensor, x_scales: Tensor, w: Tensor, w_scales: Tensor) -> Tensor:
-        of_tokens = dequantised(x, x_scales.t(), 1, 128)
-        return of_tokens @ dequantised(w, w_scales, 128, 128).t()
+        of_tokens = dequantised(x, x_scales.t(), 1, BLOCK)
+        return of_tokens @ dequantised(w, w_scales, BLOCK, BLOCK)[: product.n].t()
 
     calls = Calls(inputs, run, reference, FP8_ERROR)
     return product.kernel("scaled_mm_blockwise", "fp8_block", calls)

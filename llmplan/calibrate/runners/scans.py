@@ -32,6 +32,8 @@ from llmplan.ops.ssm import (
 RG_LRU_POWER: Final = 8.0
 """c of a^(c·r). Source: De et al. 2024 (Griffin), section 2.4."""
 
+WALK: Final = "reference_walk"
+"""What goes from token to token."""
 Shape: TypeAlias = tuple[int, ...]
 Run: TypeAlias = Callable[..., torch.Tensor]
 
@@ -62,6 +64,8 @@ def _kernels(  # noqa: PLR0913, PLR0917 - a kernel consists of these
         formats = f"{activations.name} with a state in {state.name}"
         return (Refused(type(operator).__name__, f"torch has no arithmetic of {formats}"),)
     requests = Requests.of(step)
+    if name == WALK and requests.too_long:
+        return (Refused(type(operator).__name__, requests.too_long),)
     per_token = (requests.count, requests.new_tokens)
 
     def inputs(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -100,9 +104,7 @@ def _mamba1(operator: Mamba1Scan, step: Step, place: Place) -> tuple[Kernel | Re
     C, N, H = operator.intermediate_size, operator.state_size, operator.num_heads
     shapes = _Inputs(((C,), (C,), (C,), (H, N), (H, N)), ((C, N), (C,)), ((C, N),))
     recurrent = operator.precision.recurrent
-    return _kernels(
-        operator, step, place, recurrent, shapes, "reference_walk", 0.0, mamba1, exact_mamba1
-    )
+    return _kernels(operator, step, place, recurrent, shapes, WALK, 0.0, mamba1, exact_mamba1)
 
 
 def mamba1(*parts: torch.Tensor) -> torch.Tensor:
@@ -138,9 +140,7 @@ def _mamba2(operator: Mamba2Scan, step: Step, place: Place) -> tuple[Kernel | Re
     H, P, G, N = operator.num_heads, operator.head_dim, operator.n_groups, operator.state_size
     shapes = _Inputs(((H, P), (H,), (G, N), (G, N)), ((H,), (H,), (H,)), ((H, P, N),))
     recurrent = operator.precision.recurrent
-    return _kernels(
-        operator, step, place, recurrent, shapes, "reference_walk", 0.0, mamba2, exact_mamba2
-    )
+    return _kernels(operator, step, place, recurrent, shapes, WALK, 0.0, mamba2, exact_mamba2)
 
 
 def mamba2(*parts: torch.Tensor) -> torch.Tensor:
@@ -184,9 +184,7 @@ def _rg_lru(
     gate: tuple[Shape, ...] = ((blocks, block, block), (blocks, block))
     shapes = _Inputs(((C,),), (*gate, *gate, (C,)), ((C,),))
     recurrent, flops = operator.precision.recurrent, 2.0 * 2.0 * C * block
-    return _kernels(
-        operator, step, place, recurrent, shapes, "reference_walk", flops, rg_lru, exact_rg_lru
-    )
+    return _kernels(operator, step, place, recurrent, shapes, WALK, flops, rg_lru, exact_rg_lru)
 
 
 def rg_lru(*parts: torch.Tensor) -> torch.Tensor:
@@ -233,9 +231,7 @@ def _rwkv6(operator: Rwkv6Recurrence, step: Step, place: Place) -> tuple[Kernel 
     H, d = operator.num_heads, operator.head_dim
     shapes = _Inputs(((H, d),) * 4, ((H, d),), ((H, d, d),))
     recurrent = operator.precision.recurrent
-    return _kernels(
-        operator, step, place, recurrent, shapes, "reference_walk", 0.0, rwkv6, exact_rwkv6
-    )
+    return _kernels(operator, step, place, recurrent, shapes, WALK, 0.0, rwkv6, exact_rwkv6)
 
 
 def rwkv6(*parts: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,40 @@ class CalibratedOperator(Published):
     """measured, or fitted where the points were imported."""
 
 
+class CalibratedPoint(Published):
+    """One measured point beside the curve of its kernel."""
+
+    kind: str
+    """Of its kernel."""
+    format: str
+    """Of its kernel."""
+    kernel: str
+    """What ran."""
+    sizes: str
+    """Number columns of its row, as m 64, n 4096, k 4096; those that are 0 are left out."""
+    measured_s: float
+    """Median of repeated timings."""
+    predicted_s: float | None
+    """By the curve; null where the profile is of other curves than there are now."""
+    tokens: float | None
+    """Rows of a matrix product; null for other operators."""
+    flops_per_s: float | None
+    """Reached by a matrix product; null for other operators."""
+    provenance: Provenance
+    """Of the measured time."""
+
+
+class CalibratedPeak(Published):
+    """Dense rate of a format in matrix products, which shares of the peak are of."""
+
+    format: str
+    """As kernels name it."""
+    flops_per_s: float
+    """Of its arithmetic unit."""
+    provenance: Provenance
+    """measured where the device is none of the shipped catalogue."""
+
+
 class CalibratedLayer(Published):
     """A whole layer that was kept out of the fit."""
 
@@ -119,6 +153,10 @@ class CalibrateResult(Published):
     """Points that are too large for the device; null after the run."""
     operators: list[CalibratedOperator]
     """Fitted kernels."""
+    points: list[CalibratedPoint]
+    """Of fitted kernels, some 400 at the most: of each kernel as many, spread over its times."""
+    peaks: list[CalibratedPeak]
+    """Of the formats of measured matrix products."""
     layers: list[CalibratedLayer]
     """Whole layers."""
     layer_median_error_frac: float | None
