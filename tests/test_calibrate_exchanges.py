@@ -30,12 +30,6 @@ from llmplan.calibrate.collective_calls import (  # noqa: E402  (they need torch
     is_right,
     sent_of,
 )
-from llmplan.calibrate.exchange_rows import (  # noqa: E402
-    ExchangeRow,
-    Exchanges,
-    read_exchanges,
-    write_exchanges,
-)
 from llmplan.calibrate.exchanges import (  # noqa: E402
     Request,
     exchange_points,
@@ -46,6 +40,12 @@ from llmplan.calibrate.exchanges import (  # noqa: E402
 from llmplan.calibrate.kernel import Refused  # noqa: E402
 from llmplan.calibrate.local_ranks import run_ranks  # noqa: E402
 from llmplan.calibrate.ranks import STORE, World, is_launched, world_of  # noqa: E402
+from llmplan.perf.exchange_rows import (  # noqa: E402
+    ExchangeRow,
+    Exchanges,
+    read_exchanges,
+    write_exchanges,
+)
 
 KINDS = tuple(CollectiveKind)
 TWO_RANKS = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

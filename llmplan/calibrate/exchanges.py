@@ -30,19 +30,19 @@ from llmplan.calibrate.collective_calls import (
     buffers,
     checked_once,
 )
-from llmplan.calibrate.exchange_rows import (
-    ExchangeRow,
-    Exchanges,
-    read_exchanges,
-    write_exchanges,
-)
 from llmplan.calibrate.exchange_timing import timed_together
-from llmplan.calibrate.kernel import Refused
+from llmplan.calibrate.kernel import SOURCE, Refused
 from llmplan.calibrate.local_ranks import module_command, run_ranks
 from llmplan.calibrate.ranks import Ranks, is_launched, joined, world_of
 from llmplan.dtypes import divide_exactly
 from llmplan.errors import InputError, LlmplanError
 from llmplan.ops.collective import CollectiveKind
+from llmplan.perf.exchange_rows import (
+    ExchangeRow,
+    Exchanges,
+    read_exchanges,
+    write_exchanges,
+)
 from llmplan.perf.exchanged import TABLE_WORDS
 from llmplan.units import KIB, MIB, parse_bytes, parse_seconds
 
@@ -152,7 +152,7 @@ def exchanges(ranks: Ranks, request: Request) -> Exchanges:
             refused[point.name] = found
         else:
             rows.extend(found)
-    return Exchanges(tuple(rows), tuple(refused.values()))
+    return Exchanges(tuple(rows), tuple(refused.values()), SOURCE)
 
 
 def points_of(ranks: Ranks, largest_bytes: int) -> tuple[Point, ...]:

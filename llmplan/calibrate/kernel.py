@@ -7,6 +7,7 @@ from functools import singledispatch
 import torch
 
 from llmplan.ops.base import Operator, Step
+from llmplan.perf.refused import Refused as Refused  # noqa: PLC0414 (runners take it from here)
 
 SOURCE = f"llmplan/torch/{torch.__version__.partition('+')[0]}"
 """``src`` of every kernel that is measured here."""
@@ -64,19 +65,6 @@ class Kernel:
     def is_reference(self) -> bool:
         """Whether it is torch's plain arithmetic, which engines have better kernels for."""
         return self.labels.get("kernel", "").startswith(REFERENCE)
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A realisation that cannot run here, or an operator that has none.
-
-    Attributes:
-        name: Operator class or kernel.
-        reason: Why, and where it would run.
-    """
-
-    name: str
-    reason: str
 
 
 def offered(operator: Operator, step: Step, place: Place) -> "tuple[Kernel | Refused, ...]":

@@ -136,7 +136,7 @@ class KernelShelf:
 
     def _search(self, name: str, wanted: Labels, probe: Columns) -> Curve | None:
         operator = OPERATORS[name]
-        own = self._measured(operator, wanted, probe)
+        own = self.measured(name, wanted, probe)
         if own and is_library(name, own.labels):
             return own
         shipped = self._shipped(operator, wanted, probe)
@@ -146,13 +146,14 @@ class KernelShelf:
             return shipped
         return min(own, shipped, key=lambda curve: curve.pace(probe))
 
-    def _measured(self, operator: Operator, wanted: Labels, probe: Columns) -> Curve | None:
+    def measured(self, name: str, wanted: Labels, probe: Columns) -> Curve | None:
         """The fastest kernel of the calibration in just these formats; plain arithmetic last.
 
         Imported tables hold kernels of several engines: those of others are not this one's.
         """
         if not self.own:
             return None
+        operator = OPERATORS[name]
         found = [(self._own_mismatch(k, wanted), k) for k in self.own.of(operator.name)]
         least = min((rank for rank, _ in found if rank is not None), default=None)
         fitting = [kernel for rank, kernel in found if rank is not None and rank == least]
@@ -174,7 +175,8 @@ class KernelShelf:
         rank = self._mismatch(kernel, wanted)
         if rank is None or any(labels.get(n, "") != wanted[n] for n in FORMATS if n in wanted):
             return None
-        is_anyones = labels["src"].startswith(OURS) or labels.get("kernel") in LIBRARIES
+        is_ours = labels["src"].startswith(OURS) or "topology" in labels
+        is_anyones = is_ours or labels.get("kernel") in LIBRARIES
         is_other_engine = rank % 2
         return None if is_other_engine and not is_anyones else rank - is_other_engine
 

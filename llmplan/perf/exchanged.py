@@ -24,6 +24,7 @@ TABLE_WORDS: Final = {
     CollectiveKind.REDUCE_SCATTER: "reduce_scatter",
     CollectiveKind.ALL_TO_ALL: "alltoall",
 }
+SEND_WORD: Final = "send_recv"
 NETWORK_LATENCY_US: Final = 23.0
 """What one exchange between nodes adds to that within nodes; a sum is two.
 
@@ -64,8 +65,8 @@ def exchange_part(
     seconds, curve, reason = _seconds(placed, model, tokens, group, shelf)
     seconds = np.where(tokens > 0, seconds, 0.0)
     none = np.zeros_like(sent)
-    is_timed = curve is not None and nodes == 1
-    if nodes > 1:
+    is_timed = curve is not None and (nodes == 1 or curve.operator.name == "network")
+    if not is_timed and nodes > 1:
         reason = NETWORK_REASON
     least = wire if collective.kind is not CollectiveKind.ALL_REDUCE else wire / 2
     return Part(
@@ -130,6 +131,8 @@ def _seconds(
     placed: PlacedCollective, model: Model, tokens: Column, group: GpuGroup, shelf: KernelShelf
 ) -> tuple[Column, Curve | None, str]:
     collective, nodes = placed.exchange.collective, _nodes(placed, group)
+    if nodes > 1 and (own := own_network(collective.kind, shelf)):
+        return own.seconds(_network_columns(collective, model, tokens, nodes)), own, ""
     if collective.kind is CollectiveKind.SEND:
         rate = (shelf.rates.link_bytes_per_s or PCIE_BYTES_PER_S) * LINK_FRAC
         if nodes > 1:
@@ -154,6 +157,30 @@ def _seconds(
     else:
         reason = ""
     return _across(seconds, leaving, nodes, group, collective), curve, reason
+
+
+def own_network(kind: CollectiveKind, shelf: KernelShelf) -> Curve | None:
+    """What was measured between nodes of this very device; None where nothing was."""
+    word = TABLE_WORDS.get(kind, SEND_WORD)
+    probe = {
+        "gpus": np.full_like(PROBE_BYTES, 2.0),
+        "gpus_per_node": np.ones_like(PROBE_BYTES),
+        "bytes": PROBE_BYTES,
+    }
+    found = shelf.measured("network", {"op": word}, probe)
+    crosses = found and found.fitted.ranges["gpus"][1] > found.fitted.ranges["gpus_per_node"][0]
+    return found if crosses else None
+
+
+def _network_columns(collective: Collective, model: Model, tokens: Column, nodes: int) -> Columns:
+    kept = _kept(collective, model, collective.ranks)
+    payload = collective.payload_bytes * tokens / collective.token_shares * kept
+    ranks = max(collective.ranks, nodes)
+    return {
+        "gpus": np.full_like(payload, ranks),
+        "gpus_per_node": np.full_like(payload, max(ranks // nodes, 1)),
+        "bytes": np.maximum(payload, 1.0),
+    }
 
 
 def over_host(

@@ -19,6 +19,7 @@ from llmplan.hardware.device import Device
 from llmplan.perf.aic_tables import aic_measurements, installed_data, systems
 from llmplan.perf.calibration import calibration_files, calibration_path, load, peaks_of, save
 from llmplan.perf.calibration_spec import CalibrationProfile, MeasuredDevice, Skipped
+from llmplan.perf.exchange_rows import exchange_measurements
 from llmplan.perf.fingerprint import fingerprint
 from llmplan.perf.foreign import Foreign, sampled, table_measurements, within_peaks
 from llmplan.perf.nccl_tests import nccl_measurements
@@ -121,6 +122,8 @@ class ImportQuestion:
             if source == PACKAGE or Path(source).is_dir():
                 root = installed_data() if source == PACKAGE else Path(source)
                 yield from aic_measurements(root, self.system or _system(device, root))
+            elif Path(source).suffix == ".json":
+                yield from exchange_measurements(Path(source))
             elif _is_nccl(Path(source)):
                 yield nccl_measurements(Path(source), self.op)
             else:
