@@ -28,6 +28,7 @@ from llmplan.files import write_atomically
 from llmplan.hardware.catalogue import load_device
 from llmplan.model.catalogue import load_model
 from llmplan.model.compiled import Model
+from llmplan.ops.moe import Experts
 from llmplan.parallel.layout import Layout, check_layout
 from llmplan.parallel.rank import stage_ranks
 from llmplan.perf.calibration import calibration_path, save
@@ -187,10 +188,19 @@ class CalibrateQuestion:
 
 
 def _layout(model: Model, machine: Machine) -> Layout:
-    """The fewest GPUs that hold the weights: a power of two, eight at the most."""
+    """The fewest GPUs that hold the weights: a power of two, eight at the most.
+
+    Experts are the largest operators: so many ranks share them that what one reads fits into the
+    inputs of a point, its copy and what is moved.
+    """
     weights_bytes = sum(o.weights_bytes * n for o, n in model.decoder.counted)
+    experts = [o.weights_bytes for o, _ in model.decoder.counted if isinstance(o, Experts)]
+    largest = 2 * max(experts, default=0)
+    room_bytes = room_of(machine).most_bytes
     tp = 1
-    while tp < MOST_TP and weights_bytes > tp * WEIGHTS_FRAC * machine.memory_bytes:
+    while tp < MOST_TP and (
+        weights_bytes > tp * WEIGHTS_FRAC * machine.memory_bytes or largest > tp * room_bytes
+    ):
         tp *= 2
     for smaller in (tp, tp // 2, tp // 4, 1):
         try:

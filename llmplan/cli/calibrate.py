@@ -111,7 +111,8 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="A profile (.yaml), tables (.csv), output of nccl-tests, or aiconfigurator-core.",
+        help="A profile (.yaml), tables (.csv), rows of exchanges (.json), output of nccl-tests, "
+        "or aiconfigurator-core.",
         show_default=False,
     ),
 ]
@@ -260,7 +261,7 @@ def import_measurements(
 ) -> None:
     """Take over a profile, or measurements of others.
 
-    Those are operator tables, output of nccl-tests, and aiconfigurator-core.
+    Those are operator tables, rows of exchanges, output of nccl-tests, and aiconfigurator-core.
     """
     from llmplan.results.imported_calibration import ImportQuestion
 
