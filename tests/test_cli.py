@@ -357,6 +357,8 @@ def test_a_bare_gpu_name_is_spelt_out():
     assert answer["inputs"]["device"] == "a100-80gb-sxm"
 
 
+EXAMPLES = ("earlier", "example")
+"""Calibration profiles."""
 RESULTS = [
     ("models",),
     ("models", SMALL),
@@ -376,6 +378,7 @@ RESULTS = [
     ("estimate", SMALL, "--gpus", "h100", "--concurrency", "1,8", "--ttft", "9s", "--explain"),
     ("estimate", SMALL, "--gpus", "h100", "--rate", "1000"),
     ("estimate", "llama-3.1-405b", "--gpus", "h100"),
+    ("estimate", SMALL, "--gpus", "h200", "--profile", str(FILES / "example.calibrated.yaml")),
     ("import", CONFIG),
     ("verify", SMALL, "--against", CONFIG),
     ("validate", "params", "--data", WRONG),
@@ -383,11 +386,14 @@ RESULTS = [
     ("reconcile", "--list"),
     ("explain",),
     ("explain", "weights_bytes"),
+    ("calibrate", "show", str(FILES / "example.calibrated.yaml")),
+    ("calibrate", "diff", *(str(FILES / f"{name}.calibrated.yaml") for name in EXAMPLES)),
 ]
 
 
 def test_every_command_is_checked_against_the_schema():
-    answering = {command.name for command in app.registered_commands} - {"schema"}
+    commands = (*app.registered_commands, *app.registered_groups)
+    answering = {command.name for command in commands} - {"schema"}
 
     assert {arguments[0] for arguments in RESULTS} == answering
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 
 from llmplan.cli.main import app
 from tests.program import llmplan
@@ -159,18 +160,22 @@ def test_an_example_runs(path, tmp_path):
     assert (ran.returncode, ran.stderr, bool(ran.stdout)) == (0, "", True)
 
 
+def command_words() -> Iterator[tuple[str, ...]]:
+    """Every command, and behind it those below it, in the order of the help."""
+    for name, command in typer.main.get_command(app).commands.items():
+        yield (name,)
+        yield from ((name, below) for below in getattr(command, "commands", ()))
+
+
 def cli_reference() -> str:
-    """docs/cli.md: the help of the program and of each command."""
-    names = [command.name for command in app.registered_commands]
+    """docs/cli.md: the help of the program, of each command, and of those below one."""
     page = [
         "# Command line reference",
         "Written from `--help`. [Concepts](concepts.md) says what the words mean.",
     ]
-    for name in (None, *names):
-        title = f"## {'llmplan' if name is None else f'llmplan {name}'}"
-        arguments = ["--help"] if name is None else [name, "--help"]
-        text = llmplan(*arguments).stdout.rstrip("\n")
-        page += [title, f"```text\n{text}\n```"]
+    for words in ((), *command_words()):
+        text = llmplan(*words, "--help").stdout.rstrip("\n")
+        page += [f"## {' '.join(('llmplan', *words))}", f"```text\n{text}\n```"]
     return "\n\n".join(page) + "\n"
 
 
@@ -179,7 +184,9 @@ def test_the_command_line_reference_is_what_help_prints():
 
 
 def test_every_command_has_help():
-    assert all(command.callback.__doc__ for command in app.registered_commands)
+    below = [c for group in app.registered_groups for c in group.typer_instance.registered_commands]
+
+    assert all(command.callback.__doc__ for command in (*app.registered_commands, *below))
 
 
 def anchors(page: Path) -> set[str]:

@@ -213,7 +213,9 @@ def test_a_name_of_several_commands_shows_them_all():
     result = ExplainQuestion(key="layout").ask().result
 
     assert {"memory", "place", "reconcile"} <= {row.command for row in result.keys}
-    assert result.others == ["fit.deployments[].layout", "fit.deployments[].try[].layout"]
+    assert result.others == [
+        "fit.deployments[].layout", "fit.deployments[].try[].layout", "calibrate.layers[].layout",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["", ".", "kv_cash.total_bytes", "schema_version", "a" * 10_000])

@@ -25,8 +25,10 @@ CASES = sorted(GOLDEN.glob("*/*.txt"))
 IS_WRITING = os.environ.get("LLMPLAN_GOLDEN") == "write"
 HOW_TO_WRITE = "run `make golden` (LLMPLAN_GOLDEN=write pytest tests/test_golden.py) and review it"
 
-# what changes without a change of the program: the release, lines of the catalogue, today's date
+# what changes without a change of the program: the release, lines of the catalogue, today's date,
+# and how matplotlib draws
 MASKS = (
+    (re.compile(r"<svg[^>]*xlink.*?</svg>", re.DOTALL), "<svg/>"),
     (re.compile(rf'(llmplan |"llmplan": "){re.escape(__version__)}'), r"\1VERSION"),
     (re.compile(r"(specs/[\w.-]+\.yaml):\d+"), r"\1:LINE"),
     (re.compile(r'(config"?: "?llama\.json"?,?\s+"?date"?: )"[\d-]+"'), r'\1"TODAY"'),
@@ -55,6 +57,8 @@ def as_text(case: Path, outcome: Outcome) -> str:
 def test_the_output_is_as_reviewed(case, tmp_path, monkeypatch):
     shutil.copytree(FILES, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # whatever its owner calibrated
+    monkeypatch.delenv("LLMPLAN_CATALOG", raising=False)
 
     outcome = llmplan(*arguments_of(case))
 
@@ -85,8 +89,19 @@ def formats_of(command: Callable[..., None]) -> list[str]:
 def test_every_command_has_its_help_and_every_format():
     cases = {shown(case.with_suffix("")) for case in CASES}
     commands = {command.name: command.callback for command in app.registered_commands}
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    below = {
+        (group, command.name): command.callback
+        for group, inside in groups.items()
+        for command in inside.registered_commands
+    }
 
-    wanted = {f"help/{name}" for name in commands}
+    wanted = {f"help/{name}" for name in (*commands, *groups, *map("-".join, below))}
     wanted |= {f"{name}/{fmt}" for name, command in commands.items() for fmt in formats_of(command)}
+    wanted |= {
+        f"{group}/{name}-{fmt}"
+        for (group, name), command in below.items()
+        for fmt in formats_of(command)
+    }
 
     assert wanted - cases == set(), f"write the first line of each, then {HOW_TO_WRITE}"
