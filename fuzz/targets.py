@@ -14,6 +14,9 @@ NAMES: Final = (
     "spec_yaml",
     "device_yaml",
     "node_yaml",
+    "calibration_yaml",
+    "nccl_text",
+    "exchange_json",
 )
 
 

@@ -6,7 +6,7 @@ LlmplanError                      exit code 2: the input must change
 │   └── UnverifiedModelError      a model known by name only, with the reason
 ├── DocumentError                 a file that cannot be read or contradicts itself (file:line, key)
 ├── LayoutError                   a split that the operators do not allow
-└── MissingPartError              exit code 3: an optional extra is not installed
+└── MissingPartError              exit code 3: an optional extra, or a GPU, is not there
 """
 
 from collections.abc import Iterable
@@ -85,7 +85,7 @@ class LayoutError(LlmplanError):
 
 
 class MissingPartError(LlmplanError):
-    """An optional part is not installed; the message holds the command that installs it."""
+    """An optional part is not installed, or no device is seen; the message says what to do."""
 
     exit_code = 3
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -112,7 +111,7 @@ def test_without_a_gpu_the_processor_is_offered(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "`--device cpu` runs on the processor" in said(llmplan("calibrate"))
+    assert "`--device cpu` runs on the processor" in said(llmplan("calibrate"), 3)
 
 
 @needs_torch
@@ -449,8 +448,20 @@ def test_what_an_interrupted_run_left_goes_and_the_profile_stays(tmp_path, monke
 @needs_torch
 def test_a_model_is_split_no_further_than_its_widths_allow():
     """14 heads are two times seven: what does not fit on fewer is measured over two."""
+    from llmplan.calibrate.grid import Room
     from llmplan.calibrate.question import _layout
 
     model = load_model("qwen2.5-0.5b").served(mtp=False, vision=False)
-    assert _layout(model, SimpleNamespace(memory_bytes=10**7)).tp == 2
-    assert _layout(model, SimpleNamespace(memory_bytes=10**12)).tp == 1
+    assert _layout(model, 10**7, Room(1e12, 1.0)).tp == 2
+    assert _layout(model, 10**12, Room(1e12, 1.0)).tp == 1
+
+
+@needs_torch
+def test_experts_are_shared_until_they_fit_into_the_inputs_of_a_point():
+    """Those of a layer of OLMoE are 805 MB."""
+    from llmplan.calibrate.grid import Room
+    from llmplan.calibrate.question import _layout
+
+    model = load_model("olmoe-1b-7b").served(mtp=False, vision=False)
+    assert _layout(model, 10**12, Room(256e6, 1.0)).tp == 8
+    assert _layout(model, 10**12, Room(1e9, 1.0)).tp == 2

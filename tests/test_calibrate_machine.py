@@ -29,7 +29,7 @@ from llmplan.calibrate.watch import (  # noqa: E402
     nvml_of,
     watched,
 )
-from llmplan.errors import InputError  # noqa: E402
+from llmplan.errors import InputError, MissingPartError  # noqa: E402
 from llmplan.hardware import catalogue  # noqa: E402
 from llmplan.hardware.device import Device  # noqa: E402
 
@@ -126,7 +126,9 @@ def test_the_processor_is_described():
 @pytest.mark.parametrize("word", [None, "cuda", "cuda:1"])
 def test_without_a_gpu_the_processor_is_offered(word, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"sees no GPU. `--device cpu` runs on the processor"):
+    with pytest.raises(
+        MissingPartError, match=r"sees no GPU. `--device cpu` runs on the processor"
+    ):
         machine_at_hand(word)
 
 

@@ -14,7 +14,7 @@ from llmplan.calibrate.cold import host_memory_bytes, last_cache_bytes
 from llmplan.calibrate.kernel import Place
 from llmplan.calibrate.peaks import MeasuredPeaks
 from llmplan.calibrate.watch import Nvml, nvml_of
-from llmplan.errors import InputError, UnknownNameError, printable
+from llmplan.errors import InputError, MissingPartError, UnknownNameError, printable
 from llmplan.hardware.catalogue import load_device
 from llmplan.hardware.device import Device
 
@@ -76,6 +76,7 @@ def machine_at_hand(word: str | None) -> Machine:
 
     Raises:
         InputError: Another word, or a GPU that torch does not see.
+        MissingPartError: Torch sees no GPU at all.
     """
     if word == "cpu":
         return _processor(Place(torch.device("cpu")))
@@ -85,7 +86,7 @@ def machine_at_hand(word: str | None) -> Machine:
             f"--device {printable(str(word))}: write cuda, cuda:1 (the second GPU) or cpu."
         )
     if not torch.cuda.is_available():
-        raise InputError(
+        raise MissingPartError(
             f"torch {torch.__version__} sees no GPU. `--device cpu` runs on the processor, at its "
             "own speed; a GPU needs its driver and a torch built for CUDA or ROCm."
         )

@@ -9,7 +9,7 @@ import yaml
 
 from llmplan.calibrate import runners
 from llmplan.calibrate.exchanges import usual_ranks
-from llmplan.calibrate.grid import Sliced, grid
+from llmplan.calibrate.grid import Room, Sliced, grid
 from llmplan.calibrate.machine import (
     SOURCE,
     Machine,
@@ -170,7 +170,7 @@ class CalibrateQuestion:
             layout = Layout(tp=self.tp or 1, ep=self.ep)
             _refuse_unsplit(model, layout)
             return Sliced(model, layout)
-        return Sliced(model, _layout(model, machine))
+        return Sliced(model, _layout(model, machine.memory_bytes, room_of(machine)))
 
     def _echo(self, order: Order, formats: tuple[Format, ...], path: Path) -> dict[str, Any]:
         return {
@@ -187,7 +187,7 @@ class CalibrateQuestion:
         }
 
 
-def _layout(model: Model, machine: Machine) -> Layout:
+def _layout(model: Model, memory_bytes: int, room: Room) -> Layout:
     """The fewest GPUs that hold the weights: a power of two, eight at the most.
 
     Experts are the largest operators: so many ranks share them that what one reads fits into the
@@ -196,10 +196,9 @@ def _layout(model: Model, machine: Machine) -> Layout:
     weights_bytes = sum(o.weights_bytes * n for o, n in model.decoder.counted)
     experts = [o.weights_bytes for o, _ in model.decoder.counted if isinstance(o, Experts)]
     largest = 2 * max(experts, default=0)
-    room_bytes = room_of(machine).most_bytes
     tp = 1
     while tp < MOST_TP and (
-        weights_bytes > tp * WEIGHTS_FRAC * machine.memory_bytes or largest > tp * room_bytes
+        weights_bytes > tp * WEIGHTS_FRAC * memory_bytes or largest > tp * room.most_bytes
     ):
         tp *= 2
     for smaller in (tp, tp // 2, tp // 4, 1):

@@ -8,7 +8,7 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -23,19 +23,16 @@ from llmplan.documents import (
 from llmplan.errors import DocumentError, InputError
 from llmplan.files import write_atomically
 from llmplan.hardware.catalogue import load_device
+from llmplan.perf.calibration_checks import refuse_unknown_kernels, refuse_unknown_points
 from llmplan.perf.calibration_spec import FORMAT, CalibrationProfile, Peaks
 from llmplan.perf.fingerprint import fingerprint
-from llmplan.perf.fitting import Calibrated
 from llmplan.perf.rates import Rates, rates_of
-from llmplan.perf.registry import OPERATORS
 from llmplan.validation import validated
 
 SUFFIX: Final = ".calibrated"
 PROFILES: Final = "hardware/profiles"
 MOST_VALUES: Final = 200_000
 """Most separators of a file: points have one a number."""
-ROUNDED: Final = 1e-5
-"""Parameters are written to six digits, which may carry one past its bound by this share."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -174,6 +171,11 @@ def _profile_of(
     document: Document, path: Path, *, edited: bool = False, other_curves: bool = False
 ) -> CalibrationProfile:
     given = document.data.get("format")
+    if given is None:
+        raise document.error(
+            "is no calibration profile: it has no key 'format'. `llmplan calibrate` writes one.",
+            (),
+        )
     if given != FORMAT:
         raise document.error(
             f"is '{given}', and this llmplan reads '{FORMAT}': measure again, or use the llmplan "
@@ -187,8 +189,9 @@ def _profile_of(
             f"`llmplan calibrate import {path}` to take it as it is.",
             ("sha256",),
         )
+    refuse_unknown_points(document, profile)
     if profile.curves == fingerprint():
-        _refuse_other_kernels(document, profile)
+        refuse_unknown_kernels(document, profile)
     elif not other_curves:
         raise document.error(
             f"was fitted to other curves (of llmplan {profile.llmplan}): run "
@@ -196,39 +199,3 @@ def _profile_of(
             ("curves",),
         )
     return profile
-
-
-def _refuse_other_kernels(document: Document, profile: CalibrationProfile) -> None:
-    """Raise where kernels or points are not of the tables and curves that there are."""
-    seen: set[tuple[Any, ...]] = set()
-    for i, kernel in enumerate(profile.kernels):
-        reason = _fault(kernel)
-        key = (kernel.operator, *sorted(kernel.labels.items()))
-        if reason or key in seen:
-            raise document.error(reason or "is given twice.", ("kernels", i))
-        seen.add(key)
-    for i, points in enumerate(profile.points):
-        try:
-            points.kernel_rows()
-        except InputError as error:
-            raise document.error(str(error), ("points", i, "rows")) from None
-
-
-def _fault(kernel: Calibrated) -> str:
-    """What is wrong with a kernel, as a sentence; empty where nothing is."""
-    operator = OPERATORS.get(kernel.operator)
-    if operator is None:
-        return f"'{kernel.operator}' is no operator table."
-    if set(kernel.labels) != set(operator.labels):
-        return f"{operator.name} is told apart by {', '.join(operator.labels)}."
-    parameters = {p.name: p for p in operator.parameters(kernel.labels)}
-    if set(kernel.parameters) != set(parameters):
-        return f"its parameters are {', '.join(parameters)}."
-    if set(kernel.ranges) != set(operator.numbers):
-        return f"its ranges are of {', '.join(operator.numbers)}."
-    for name, value in kernel.parameters.items():
-        bounds = parameters[name]
-        slack = ROUNDED * max(abs(bounds.low), abs(bounds.high))
-        if not bounds.low - slack <= value <= bounds.high + slack:
-            return f"{name} must be between {bounds.low:g} and {bounds.high:g}."
-    return ""

@@ -8,7 +8,7 @@ import datetime as dt
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from llmplan.perf.fitting import Calibrated
 from llmplan.perf.points import Points
@@ -103,12 +103,12 @@ class Peaks(_Record):
         peers: Devices that map each other's memory.
     """
 
-    bytes_per_s: float
-    flops_per_s: dict[str, float]
-    l2_bytes: float
-    sms: int
-    link_bytes_per_s: float
-    peers: int
+    bytes_per_s: PositiveFloat
+    flops_per_s: dict[str, PositiveFloat]
+    l2_bytes: NonNegativeFloat
+    sms: NonNegativeInt
+    link_bytes_per_s: NonNegativeFloat
+    peers: PositiveInt
 
 
 class MeasuredLayer(_Record):
@@ -133,8 +133,8 @@ class MeasuredLayer(_Record):
     new_tokens: int
     context: int
     layout: str
-    predicted_s: float | None = None
-    measured_s: float
+    predicted_s: PositiveFloat | None = None
+    measured_s: PositiveFloat
 
     @property
     def error(self) -> float | None:

@@ -88,7 +88,8 @@ def checked(operator: Operator, kernels: Iterable[KernelRows], count: int) -> Fo
         name = _name(rows)
         try:
             start = {p.name: p.start for p in operator.parameters(rows.labels)}
-            predicted = operator.seconds(start, rows.columns, rows.labels, DEVICE)
+            with np.errstate(all="ignore"):
+                predicted = operator.seconds(start, rows.columns, rows.labels, DEVICE)
         except (KeyError, ValueError):
             refused.append(Refusal(name, NO_CURVE, len(rows.measured_s)))
             continue

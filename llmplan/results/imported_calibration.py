@@ -17,7 +17,14 @@ from llmplan.errors import InputError, LlmplanError, printable
 from llmplan.hardware.catalogue import device_of_stem, load_device
 from llmplan.hardware.device import Device
 from llmplan.perf.aic_tables import aic_measurements, installed_data, systems
-from llmplan.perf.calibration import calibration_files, calibration_path, load, peaks_of, save
+from llmplan.perf.calibration import (
+    calibration_files,
+    calibration_path,
+    content_sha256,
+    load,
+    peaks_of,
+    save,
+)
 from llmplan.perf.calibration_spec import CalibrationProfile, MeasuredDevice, Skipped
 from llmplan.perf.exchange_rows import exchange_measurements
 from llmplan.perf.fingerprint import fingerprint
@@ -34,6 +41,9 @@ from llmplan.results.common import Said
 PACKAGE: Final = "aiconfigurator-core"
 MOST_ROWS: Final = 120
 """Of one kernel: a curve needs no more, and a profile stays readable."""
+EDITED: Final = (
+    "its values were changed after it was measured: it is taken as it is, under a hash of its own."
+)
 NCCL_HEAD: Final = ("nThread", "nccl-tests", "out-of-place")
 HEAD_BYTES: Final = 20_000
 
@@ -87,10 +97,11 @@ class ImportQuestion:
         found = load(path, edited=True, other_curves=True)
         if self.gpu and load_device(self.gpu).slug != found.device.slug:
             raise InputError(f"{path} is of {found.device.slug}, not of {self.gpu}.")
+        edited = () if content_sha256(found) == found.sha256 else (EDITED,)
         if found.curves == fingerprint():
-            return found, ()
+            return found, edited
         again = refitted(found, rates_of(load_device(found.device.slug)))
-        return again, (f"fitted anew: its curves were of llmplan {found.llmplan}.",)
+        return again, (*edited, f"fitted anew: its curves were of llmplan {found.llmplan}.")
 
     def _joined(self) -> tuple[CalibrationProfile, tuple[str, ...]]:
         if self.gpu is None:
