@@ -29,10 +29,11 @@ pytest.importorskip("scipy")
 
 from llmplan.calibrate import grid as grids  # noqa: E402  (they need torch)
 from llmplan.calibrate import layers, question, session, timing  # noqa: E402
+from llmplan.calibrate.attempts import Failed  # noqa: E402
 from llmplan.calibrate.grid import Point, Room, Sliced  # noqa: E402
 from llmplan.calibrate.kernel import Place  # noqa: E402
 from llmplan.calibrate.layers import measured_layer, runnable, slices  # noqa: E402
-from llmplan.calibrate.timing import Failed, Limits, Timing  # noqa: E402
+from llmplan.calibrate.timing import Limits, Timing  # noqa: E402
 
 SPEC = """
 name: tiny-dense

@@ -13,13 +13,14 @@ pytest.importorskip("scipy")
 
 from llmplan.calibrate import kernel as kernel_module  # noqa: E402  (they need torch)
 from llmplan.calibrate import session  # noqa: E402
+from llmplan.calibrate.attempts import LostDeviceError  # noqa: E402
 from llmplan.calibrate.grid import Grid, Point, _spread  # noqa: E402
 from llmplan.calibrate.journal import Row  # noqa: E402
 from llmplan.calibrate.kernel import Place, Refused, offered  # noqa: E402
 from llmplan.calibrate.machine import Machine  # noqa: E402
 from llmplan.calibrate.runners import RUNNERS  # noqa: E402
 from llmplan.calibrate.session import Order, calibrated  # noqa: E402
-from llmplan.calibrate.timing import LostDeviceError, Timing  # noqa: E402
+from llmplan.calibrate.timing import Timing  # noqa: E402
 
 ENTERED = RUNNERS
 """They are entered by being imported."""

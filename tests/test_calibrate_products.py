@@ -39,6 +39,7 @@ torch = pytest.importorskip("torch")
 
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402  (after torch is there)
 
+from llmplan.calibrate.checking import relative_error  # noqa: E402
 from llmplan.calibrate.kernel import Kernel, Place, Refused, kernels  # noqa: E402
 from llmplan.calibrate.runners import (  # noqa: E402
     experts,
@@ -63,7 +64,6 @@ from llmplan.calibrate.runners.expert_rows import Routing, routing_under  # noqa
 from llmplan.calibrate.runners.experts import Mlp, expert_kernels  # noqa: E402
 from llmplan.calibrate.runners.integer_products import int4_packed  # noqa: E402
 from llmplan.calibrate.runners.product import Product  # noqa: E402
-from llmplan.calibrate.timing import relative_error  # noqa: E402
 from tests.ran_kernels import (  # noqa: E402
     PROCESSOR,
     assert_is_a_row,

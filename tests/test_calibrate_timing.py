@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the calibrate extra")
 
 from llmplan.calibrate import timing  # noqa: E402
+from llmplan.calibrate.attempts import Failed, LostDeviceError, guarded  # noqa: E402
+from llmplan.calibrate.checking import check, relative_error, verified  # noqa: E402
 from llmplan.calibrate.cold import (  # noqa: E402
     CACHE_MULTIPLE,
     MOST_COPIES,
@@ -24,22 +26,16 @@ from llmplan.calibrate.kernel import Kernel, Place  # noqa: E402
 from llmplan.calibrate.memory import MemoryConstants, memory_constants  # noqa: E402
 from llmplan.calibrate.timing import (  # noqa: E402
     MOST_CALLS,
-    Failed,
     Limits,
-    LostDeviceError,
     Timing,
     _gpu_seconds,
     _side_stream,
     calls_for,
     captured,
-    check,
-    guarded,
     measure,
     measure_together,
     median_error_frac,
-    relative_error,
     spread_frac,
-    verified,
 )
 from llmplan.errors import InputError  # noqa: E402
 

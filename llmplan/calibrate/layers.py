@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmplan.calibrate.attempts import Failed
 from llmplan.calibrate.grid import LAYER_STEPS, Point, Room, Sliced
 from llmplan.calibrate.kernel import SOURCE, Kernel, Place, offered
-from llmplan.calibrate.timing import Failed, Limits, measure_together
+from llmplan.calibrate.timing import Limits, measure_together
 from llmplan.ops.base import Operator
 from llmplan.parallel.rank import stage_ranks
 from llmplan.perf.calibration_spec import MeasuredLayer

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from llmplan.calibrate.attempts import Failed, guarded
 from llmplan.calibrate.cold import Inputs, generator_of, one_set
 from llmplan.calibrate.kernel import Kernel, Place
-from llmplan.calibrate.timing import Failed, captured, current, guarded, warm_up
+from llmplan.calibrate.timing import captured, current, warm_up
 from llmplan.calibrate.watch import Nvml, nvml_of
 
 

@@ -11,9 +11,10 @@ from typing import Final
 
 import torch
 
+from llmplan.calibrate.attempts import Failed
 from llmplan.calibrate.cold import available_bytes, last_cache_bytes
 from llmplan.calibrate.kernel import Kernel, Place
-from llmplan.calibrate.timing import Failed, Limits, measure
+from llmplan.calibrate.timing import Limits, measure
 from llmplan.calibrate.watch import host_load
 from llmplan.errors import InputError
 

@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 
 from llmplan import __version__
+from llmplan.calibrate.attempts import Failed, LostDeviceError
+from llmplan.calibrate.checking import verified
 from llmplan.calibrate.cold import available_bytes
 from llmplan.calibrate.exchanges import LARGEST_BYTES, Request, measured_exchanges
 from llmplan.calibrate.grid import EFFORT_FRAC, Grid, Point, Room, Sliced
@@ -20,7 +22,7 @@ from llmplan.calibrate.layers import Slice, measured_layer, runnable, slices
 from llmplan.calibrate.machine import Machine
 from llmplan.calibrate.memory import MemoryConstants, memory_constants
 from llmplan.calibrate.pace import Pace, Tick
-from llmplan.calibrate.timing import Failed, Limits, LostDeviceError, measure, verified
+from llmplan.calibrate.timing import Limits, measure
 from llmplan.calibrate.watch import watched
 from llmplan.errors import InputError
 from llmplan.ops.moe import Experts

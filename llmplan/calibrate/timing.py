@@ -1,11 +1,10 @@
-"""The time of kernels on the device at hand, and whether what they compute is right.
+"""The time of kernels on the device at hand.
 
 A GPU replays a captured graph between two events: launches from the host take longer than many
 kernels run, and engines replay graphs too. Inputs are cold (``cold``). The median of many replays
 counts; its spread is told with it.
 """
 
-import gc
 import math
 import statistics
 import time
@@ -14,10 +13,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 import torch
 
+from llmplan.calibrate.attempts import Failed, guarded, reason_of
 from llmplan.calibrate.cold import (
     Inputs,
     affordable_copies,
@@ -33,7 +33,6 @@ from llmplan.calibrate.kernel import Kernel, Place
 from llmplan.dtypes import divide_up
 from llmplan.errors import InputError
 
-OUT_OF_MEMORY: Final = "out of memory"
 MOST_CALLS: Final = 2048
 """Of one replay: a captured graph holds a node for every launch."""
 _WARM_S: Final = 0.05
@@ -45,8 +44,6 @@ PATIENCE_FRAC: Final = 0.25
 some 20 passes, so that no kernel takes more than about five times its share."""
 _NORMAL_IQR: Final = 1.349
 """Interquartile range of a normal distribution over its standard deviation."""
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +88,8 @@ class Timing:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Kernels that could not be run here, or whose result is wrong.
-
-    Attributes:
-        name: The kernel, or the kernels with plus signs.
-        reason: ``out of memory``, the first line of what torch says, ``failed:`` and the kind of
-            any other error, ``too slow``, or how wrong it is.
-    """
-
-    name: str
-    reason: str
-
-
 class TooSlowError(RuntimeError):
     """One pass takes too long for enough of them."""
-
-
-class LostDeviceError(Exception):
-    """The GPU can run nothing more in this process, as after an illegal access."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,43 +118,6 @@ def measure_together(kernels: Sequence[Kernel], place: Place, limits: Limits) ->
     """
     require_known(place)
     return guarded(kernels, place, lambda: _timing(kernels, place, limits))
-
-
-def verified(kernel: Kernel, place: Place) -> float | Failed:
-    """The relative error of a kernel's result, or that it is above the tolerance or not finite."""
-    error = guarded((kernel,), place, lambda: check(kernel, place))
-    if isinstance(error, Failed) or error <= kernel.tolerance:  # false of nan
-        return error
-    return Failed(
-        kernel_names((kernel,)),
-        f"wrong result: relative error {error:.2g} is above {kernel.tolerance:.2g}",
-    )
-
-
-def check(kernel: Kernel, place: Place) -> float:
-    """The norm of what a kernel gets wrong over that of the right result, on one set of inputs.
-
-    Raises:
-        RuntimeError: Torch cannot run it, or the result has another shape.
-    """
-    with torch.inference_mode(), current(place):
-        inputs = kernel.inputs(generator_of(place))
-        # first, since a kernel may write into its inputs
-        expected = kernel.reference(*inputs)
-        return relative_error(kernel.run(*inputs), expected)
-
-
-def relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
-    """Norm of the difference over that of the expected tensor, in float64."""
-    if result.shape != expected.shape:
-        shapes = f"{tuple(result.shape)}, not {tuple(expected.shape)}"
-        raise RuntimeError(f"the result has shape {shapes}")
-    right = expected.to(torch.float64)
-    difference = result.to(right.device, torch.float64) - right
-    error, size = (float(torch.linalg.vector_norm(tensor)) for tensor in (difference, right))
-    if size == 0:
-        return 0.0 if error == 0 else math.inf
-    return error / size
 
 
 def calls_for(pass_s: float, copies: int, replay_s: float) -> int:
@@ -214,51 +156,13 @@ def captured(run: Callable[[], None], place: Place) -> torch.cuda.CUDAGraph | st
                 raise
     except Exception as error:  # noqa: BLE001 (torch checks some values with ValueError)
         # the end of a failed capture raises too, before it hands the stream back
-        reason = _reason(causes[0] if causes else error)
+        reason = reason_of(causes[0] if causes else error)
     else:
         return graph
     causes.clear()
     torch.cuda.set_stream(before)
     torch.cuda.synchronize(place.device)
     return reason
-
-
-def guarded(
-    kernels: Sequence[Kernel], place: Place, work: Callable[[], _Result]
-) -> _Result | Failed:
-    """What ``work`` returns, or why torch could not run it, with the memory freed.
-
-    Any exception is the kernel's: one of many must not end a calibration. Where memory was too
-    little for what others left in pieces, it is tried once more with all of it handed back.
-
-    Raises:
-        LostDeviceError: The GPU can run nothing more in this process.
-    """
-    name = kernel_names(kernels)
-    found = _attempt(name, place, work)
-    if isinstance(found, Failed) and found.reason == OUT_OF_MEMORY and place.is_cuda:
-        return _attempt(name, place, work)
-    return found
-
-
-def _attempt(name: str, place: Place, work: Callable[[], _Result]) -> _Result | Failed:
-    try:
-        return work()
-    except Exception as error:  # noqa: BLE001 (as above)
-        reason = _reason(error)
-    gc.collect()  # the traceback held tensors
-    if place.is_cuda:
-        try:
-            torch.cuda.synchronize(place.device)
-            torch.cuda.empty_cache()
-        except RuntimeError as error:
-            raise LostDeviceError(f"{name}: {_reason(error)}") from None
-    return Failed(name, reason)
-
-
-def kernel_names(kernels: Sequence[Kernel]) -> str:
-    """How messages name them."""
-    return " + ".join(kernel.labels.get("kernel", kernel.table) for kernel in kernels)
 
 
 def require_known(place: Place) -> None:
@@ -431,15 +335,3 @@ def _error_note(times: Sequence[float], limits: Limits) -> str:
     if error_frac <= limits.error_frac:
         return ""
     return f"median uncertain by {error_frac:.1%} after {len(times)} repeats"
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, in a line."""
-    text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        return OUT_OF_MEMORY
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kind = type(error).__name__
-    if isinstance(error, RuntimeError):
-        return lines[0] if lines else kind
-    return f"failed: {': '.join((kind, *lines[:1]))}"
