@@ -1,12 +1,13 @@
 """Pages of devices, nodes and number formats."""
 
-from typing import Any
+from typing import Any, Final
 
 from llmplan.report.page import Page, Table, columns
 from llmplan.results import schema
-from llmplan.units import format_gib
+from llmplan.units import format_digits, format_gib
 
 Inputs = dict[str, Any]
+FEW: Final = 1.0
 
 
 def hardware_page(result: schema.HardwareResult, inputs: Inputs) -> Page:
@@ -36,7 +37,10 @@ def _device_table(devices: list[schema.DeviceRow]) -> Table:
 
 
 def _scaled(value: float | None, unit: float) -> str:
-    return "-" if value is None else f"{value / unit:,.0f}"
+    """In whole units, or in three digits where that would be one or none."""
+    if value is None:
+        return "-"
+    return f"{value / unit:,.0f}" if value >= FEW * unit else format_digits(value / unit)
 
 
 def _node_table(nodes: list[schema.NodeRow]) -> Table:
@@ -64,16 +68,24 @@ def _dtypes(dtypes: list[schema.DtypeRow]) -> Table:
 
 def _device_page(result: schema.HardwareResult) -> Page:
     row = result.devices[0]
-    rates = ", ".join(f"{k} {v / 1e12:,.0f}" for k, v in row.peak_flops_per_s.items())
+    rates = ", ".join(f"{k} {_scaled(v, 1e12)}" for k, v in row.peak_flops_per_s.items())
     facts = (
         ("vendor", row.vendor),
         ("architecture", row.architecture),
         ("memory for a process", f"{format_gib(row.capacity_bytes)} ({row.capacity_provenance})"),
         ("bandwidth", f"{_scaled(row.bandwidth_bytes_per_s, 1e9)} GB/s"),
         ("dense TFLOP/s", rates or "-"),
-        ("link", f"{row.link or '-'}, {_scaled(row.link_bytes_per_s, 1e9)} GB/s a direction"),
-        ("power", f"{_scaled(row.tdp_w, 1)} W"),
+        ("link", _link(row)),
+        ("power", "not known" if row.tdp_w is None else f"{_scaled(row.tdp_w, 1)} W"),
         ("aliases", ", ".join(row.aliases)),
         ("source", f"{row.source} ({row.source_date})"),
     )
     return Page(row.name, facts, (_node_table(result.nodes),) if result.nodes else ())
+
+
+def _link(row: schema.DeviceRow) -> str:
+    if row.link is None:
+        return "none"
+    if row.link_bytes_per_s is None:
+        return f"{row.link}, rate not known"
+    return f"{row.link}, {_scaled(row.link_bytes_per_s, 1e9)} GB/s a direction"
