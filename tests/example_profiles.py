@@ -25,6 +25,7 @@ from llmplan.perf.calibration_spec import (
 )
 from llmplan.perf.fingerprint import fingerprint
 from llmplan.perf.fitting import fitted_kernel
+from llmplan.perf.own_kernels import rates_at
 from llmplan.perf.points import Points, points_of, table_text
 from llmplan.perf.rates import rates_of
 from llmplan.perf.registry import OPERATORS
@@ -74,7 +75,7 @@ class Example:
             values = np.array(NUMBERS[table], dtype=np.float64)
             columns = {name: values[:, i] for i, name in enumerate(operator.numbers)}
             start = {p.name: p.start for p in operator.parameters(labels)}
-            seconds = times * operator.seconds(start, columns, labels, RATES)
+            seconds = times * operator.seconds(start, columns, labels, rates_at(labels, RATES))
             seconds *= np.exp(dice.normal(0, SCATTER, len(values)))
             made_up = np.array([float(f"{second:.3g}") for second in seconds])
             rows = KernelRows(labels, columns, made_up, tuple(range(1, len(values) + 1)))

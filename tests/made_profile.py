@@ -11,6 +11,7 @@ from llmplan.perf.calibration_spec import CalibrationProfile, MeasuredDevice, Me
 from llmplan.perf.fingerprint import fingerprint
 from llmplan.perf.fitting import Calibrated, described
 from llmplan.perf.kernels import Column
+from llmplan.perf.own_kernels import rates_at
 from llmplan.perf.points import points_of
 from llmplan.perf.rates import rates_of
 from llmplan.perf.registry import OPERATORS
@@ -36,7 +37,8 @@ def start_of(table: str, labels: dict[str, str]) -> dict[str, float]:
 
 def rows_of(table: str, labels: dict[str, str], columns: dict[str, Column], times: float):
     """Rows that take so many times what the curve says where a fit starts."""
-    seconds = OPERATORS[table].seconds(start_of(table, labels), columns, labels, RATES) * times
+    cold = rates_at(labels, RATES)
+    seconds = OPERATORS[table].seconds(start_of(table, labels), columns, labels, cold) * times
     return KernelRows(labels, columns, seconds, tuple(range(1, len(seconds) + 1)))
 
 
@@ -64,7 +66,7 @@ def made_profile(times: float = 1.0, **more: object) -> CalibrationProfile:
         Calibrated(
             **described(
                 OPERATORS[each.operator], start_of(each.operator, each.labels),
-                each.kernel_rows(), RATES,
+                each.kernel_rows(), rates_at(each.labels, RATES),
             ).model_dump()
         )
         for each in points

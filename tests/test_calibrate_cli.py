@@ -391,6 +391,24 @@ def test_output_of_nccl_tests_joins_what_was_measured(tmp_path):
     assert f"imported: {log}" in joined.notes
 
 
+@needs_scipy
+def test_an_import_leaves_the_day_of_what_was_measured(tmp_path):
+    save(made_profile(), calibration_path(SLUG))
+    log = tmp_path / "all_reduce_perf.txt"
+    log.write_text(NCCL)
+    found = answer("calibrate", "import", str(log), "--gpu", SLUG)
+    assert load(calibration_path(SLUG)).date == made_profile().date
+    assert "layers were predicted without what is imported" in found["warnings"][-1]
+
+
+def test_a_table_named_after_another_gpu_is_refused(tmp_path):
+    table = tmp_path / "h200-sxm_gemm.csv"
+    table.write_text("src,kernel,dtype,m,n,k,latency_ms\nme/1,mine,bfloat16,16,4096,4096,0.02\n")
+    found = said(llmplan("calibrate", "import", str(table), "--gpu", SLUG))
+    assert f"is named after h200-sxm, and --gpu says {SLUG}" in found
+    assert not calibration_path(SLUG).exists()
+
+
 @pytest.mark.parametrize(
     ("sources", "options", "reason"),
     [

@@ -335,3 +335,16 @@ def test_progress_is_told_to_the_end(order, measured):
     done, total = told[-1]
     assert done == total
     assert all(done < total for done, total in told[:-1])
+
+
+def test_a_profile_that_is_replaced_is_kept(tmp_path):
+    from llmplan.calibrate.question import _set_aside
+
+    path = tmp_path / "x.calibrated.yaml"
+    assert _set_aside(path) == ()
+    path.write_text("long run")
+    (said,) = _set_aside(path)
+    kept = tmp_path / "x.calibrated.yaml.before"
+    assert str(kept) in said
+    assert kept.read_text() == "long run"
+    assert not path.exists()

@@ -3,6 +3,7 @@
 import datetime as dt
 import importlib
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from llmplan.perf.calibration_spec import (
 )
 from llmplan.perf.fingerprint import DEVICE, LABELS, NUMBERS, fingerprint, probe
 from llmplan.perf.fitting import described, fitted_kernel, fitted_parameters, held_out_errors
+from llmplan.perf.own_kernels import rates_at
 from llmplan.perf.points import Points, points_of, table_text
 from llmplan.perf.profile import Fitted
 from llmplan.perf.rates import rates_of
@@ -40,6 +42,7 @@ from llmplan.perf.tables import KernelRows, kernel_rows
 scipy = pytest.importorskip("scipy")
 
 GEMM, BY_WORK, MOE = OPERATORS["gemm"], OPERATORS["by_work"], OPERATORS["moe"]
+GENERATION_ATTENTION = OPERATORS["generation_attention"]
 RATES = rates_of(load_device("h100-sxm"))
 SRC = "llmplan/torch/2.13.0"
 CONDITIONS = Conditions(
@@ -67,7 +70,7 @@ def norm_rows(count, lowest=1e5, highest=1e10):
         "bytes": moved,
         "steps": np.ones(count),
     }
-    seconds = BY_WORK.seconds(TRUE, columns, NORM, RATES)
+    seconds = BY_WORK.seconds(TRUE, columns, NORM, rates_at(NORM, RATES))
     return KernelRows(NORM, columns, seconds, tuple(range(1, count + 1)))
 
 
@@ -132,6 +135,30 @@ def test_a_fit_finds_the_curve_that_made_the_rows():
     assert kernel.parameters["memory_frac"] == pytest.approx(0.7, rel=0.05)
 
 
+def test_own_rows_are_fitted_as_they_are_asked_for():
+    """Cold inputs: a cache that a curve reckons with would make the memory look slower."""
+    l40s = rates_of(load_device("l40s"))
+    labels = {
+        "src": NORM["src"], "kernel": "sdpa_folded", "dtype": "bfloat16", "kv_dtype": "bfloat16"
+    }  # fmt: skip
+    batch, length = (grid.ravel() for grid in np.meshgrid([1.0, 8, 64], [1024.0, 4096, 16384]))
+    heads = {"heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0, "window": 0.0}
+    columns = {"batch": batch, "kv_len": length} | {
+        name: np.full_like(batch, value) for name, value in heads.items()
+    }
+    true = {p.name: p.start for p in GENERATION_ATTENTION.parameters(labels)}
+    uncached = replace(l40s, l2_bytes=0.0)
+    seconds = GENERATION_ATTENTION.seconds(true, columns, labels, uncached)
+    rows = KernelRows(labels, columns, seconds, tuple(range(1, len(seconds) + 1)))
+    kernel = fitted_kernel(GENERATION_ATTENTION, rows, l40s)
+    asked = GENERATION_ATTENTION.seconds(kernel.parameters, columns, labels, uncached)
+    assert asked == pytest.approx(seconds, rel=0.01)
+    others = replace(rows, labels={**labels, "src": "aiconfigurator/vllm/1"})  # one call repeated
+    kernel = fitted_kernel(GENERATION_ATTENTION, others, l40s)
+    asked = GENERATION_ATTENTION.seconds(kernel.parameters, columns, labels, uncached)
+    assert np.max(asked / seconds) > 1.05
+
+
 def test_a_parameter_that_no_row_speaks_of_stays_at_its_start():
     kernel = fitted_kernel(BY_WORK, norm_rows(24), RATES)
     assert kernel.parameters["step_ns"] == pytest.approx(0.0, abs=1.0)
@@ -142,11 +169,11 @@ def test_a_parameter_that_no_row_speaks_of_stays_at_its_start():
 def test_few_rows_do_not_explode_beyond_their_range(count):
     rows = norm_rows(count, 1e6, 1e8)
     noisy = KernelRows(
-        NORM, rows.columns, rows.measured_s * np.linspace(1.1, 0.9, count), rows.numbers
+        NORM, rows.columns, rows.measured_s * (1 + 0.1 * (-1.0) ** np.arange(count)), rows.numbers
     )
     kernel = fitted_kernel(BY_WORK, noisy, RATES)
     far = norm_rows(4, 1e9, 1e12)
-    predicted = BY_WORK.seconds(kernel.parameters, far.columns, NORM, RATES)
+    predicted = BY_WORK.seconds(kernel.parameters, far.columns, NORM, rates_at(NORM, RATES))
     assert np.all(predicted / far.measured_s < 2)
     assert np.all(predicted / far.measured_s > 0.5)
     assert kernel.rows == count
@@ -173,7 +200,7 @@ def test_errors_by_hand():
     # predictions are half, equal and twice the times: errors of -50 %, 0 and 100 %
     rows = norm_rows(3)
     shifted = KernelRows(NORM, rows.columns, rows.measured_s * [2, 1, 0.5], rows.numbers)
-    kernel = described(BY_WORK, TRUE, shifted, RATES)
+    kernel = described(BY_WORK, TRUE, shifted, rates_at(NORM, RATES))
     assert kernel.median_error == 0.5
     assert kernel.p90_error == 0.9  # between 0.5 and 1.0, 80 % of the way
     assert kernel.low_error == -0.4  # measured over predicted: 0.5, 1, 2; a fifth from 0.5 to 1

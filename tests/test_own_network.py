@@ -11,8 +11,11 @@ from llmplan.errors import DocumentError
 from llmplan.hardware.catalogue import load_device
 from llmplan.model.catalogue import load_model
 from llmplan.ops.base import Step
+from llmplan.ops.collective import CollectiveKind
 from llmplan.parallel.layout import Layout
+from llmplan.perf.choice import KernelShelf
 from llmplan.perf.exchange_rows import exchange_measurements
+from llmplan.perf.exchanged import ring_curve
 from llmplan.perf.fitting import fitted_kernel
 from llmplan.perf.kernels import US
 from llmplan.perf.own_kernels import OwnKernels
@@ -91,3 +94,26 @@ def test_rows_that_are_none_are_refused(tmp_path: Path, broken: dict[str, object
     path = written(tmp_path, [row(1024.0, 16, 8) | broken])
     with pytest.raises(DocumentError, match=r"rows\.json"):
         exchange_measurements(path)
+
+
+def test_a_measured_library_goes_before_a_borrowed_kernel_of_the_engine(tmp_path: Path) -> None:
+    """No table is of an RTX 4090; that of another device is all that an engine's sum could take."""
+    device = load_device("rtx-4090")
+    rows = [
+        row(size, 2, 2)
+        | {
+            "table": "collectives",
+            "labels": {"kernel": "NCCL", "op": "all_reduce", "dtype": "half"},
+            "columns": {"gpus": 2, "bytes": size},
+        }
+        for size in SIZES
+    ]
+    (found,) = exchange_measurements(written(tmp_path, rows))
+    fitted = fitted_kernel(OPERATORS["collectives"], found.kernels[0], rates_of(device))
+    own = OwnKernels((fitted,), device.slug, "", tmp_path)
+
+    for engine in ("vllm", "sglang"):
+        plain = ring_curve(CollectiveKind.ALL_REDUCE, 2, KernelShelf(device, engine))
+        assert plain.provenance is Provenance.ASSUMED
+        measured = ring_curve(CollectiveKind.ALL_REDUCE, 2, KernelShelf(device, engine, own=own))
+        assert measured.provenance is Provenance.MEASURED

@@ -8,10 +8,16 @@ import pytest
 
 from llmplan.dtypes import BF16
 from llmplan.hardware.catalogue import load_device
+from llmplan.ops.base import Step
+from llmplan.ops.norm import Norm
+from llmplan.ops.precision import Precision
 from llmplan.perf.calibration import calibration_path, save, written
 from llmplan.perf.calibration_spec import ClockRange, Conditions
 from llmplan.perf.choice import KernelShelf
+from llmplan.perf.merged import Launch
+from llmplan.perf.parts import part_of
 from llmplan.perf.refit import refitted
+from llmplan.perf.table_formats import table_formats
 from llmplan.perf.timed_products import gemm_curve, product
 from llmplan.results.own_profile import own_kernels
 from llmplan.units import Provenance
@@ -77,6 +83,54 @@ def test_products_are_those_that_were_measured(path):
     assert ours.provenance.value == "measured"
     assert ours.reason == "measured here on 2026-11-22"
     assert plain.labels["src"] != GEMM["src"]
+
+
+def renamed(own, fields, **labels):
+    """A kernel of products under other labels, its parameters changed."""
+    (kernel,) = own.of("gemm")
+    parameters = {**kernel.parameters, **fields}
+    words = {**kernel.labels, **labels}
+    return kernel.model_copy(update={"labels": words, "parameters": parameters})
+
+
+def test_batched_products_stand_for_themselves_alone(path):
+    """Several products in one call say nothing of a single one, however fast they look."""
+    own, _, _ = own_kernels(str(path), load_device(SLUG))
+    batched = renamed(own, {"floor_us": 0.5}, kernel="aten_bmm")
+    shelf = KernelShelf(
+        load_device(SLUG), "vllm", own=replace(own, kernels=(batched, *own.kernels))
+    )
+    assert gemm_curve(("bfloat16",), shelf).labels == GEMM
+    assert gemm_curve(("bfloat16",), shelf, is_batched=True).labels == batched.labels
+    alone = replace(shelf, own=own)
+    assert gemm_curve(("bfloat16",), alone, is_batched=True).labels == GEMM
+
+
+def test_plain_arithmetic_is_not_what_an_engine_runs(path):
+    own, _, _ = own_kernels(str(path), load_device(SLUG))
+    (norm,) = own.of("by_work")
+    plain = norm.model_copy(update={"labels": {**norm.labels, "kernel": "reference_rms_norm"}})
+    launch, step = Launch((Norm("norm", Precision(), 4096),)), Step.prefill(1, np.array([512.0]))
+    found = [
+        part_of(
+            launch, step, KernelShelf(load_device(SLUG), "vllm", own=replace(own, kernels=(k,)))
+        )
+        for k in (plain, norm)
+    ]
+    unmeasured = part_of(launch, step, KernelShelf(load_device(SLUG), "vllm"))
+    assert [part.provenance for part in found] == [Provenance.ASSUMED, Provenance.MEASURED]
+    assert found[0].seconds == unmeasured.seconds
+    assert found[1].seconds != unmeasured.seconds
+
+
+def test_products_in_half_precision_are_those_that_were_measured(path):
+    own, _, _ = own_kernels(str(path), load_device(SLUG))
+    half = renamed(own, {"floor_us": 4.0}, dtype="half")
+    shelf = KernelShelf(load_device(SLUG), "vllm", own=replace(own, kernels=(half, *own.kernels)))
+    formats = table_formats("fp16", shelf)
+    assert gemm_curve(formats, shelf, is_half=True).labels == half.labels
+    assert gemm_curve(formats, replace(shelf, own=own), is_half=True).labels == GEMM
+    assert gemm_curve(table_formats("bf16", shelf), shelf).labels == GEMM
 
 
 def test_products_that_an_engine_runs_otherwise_are_not_called_measured(path):
@@ -232,6 +286,32 @@ def test_layers_that_are_far_off_are_said(path):
     off = LAYER.model_copy(update={"predicted_s": 1.5e-4})
     save(made_profile(layers=(off,)), path)
     assert "predicted by this calibration with 50% error at the 90th percentile" in remarks(path)
+
+
+def test_curves_that_miss_their_own_points_are_said(path):
+    kernels = [
+        kernel.model_copy(update={"median_error": 1.81}) if kernel.labels == GEMM else kernel
+        for kernel in made_profile().kernels
+    ]
+    save(made_profile(kernels=tuple(kernels)), path)
+    assert "in the median aten_mm by 181%: measure again" in remarks(path)
+
+
+def test_an_empty_name_is_no_profile():
+    assert "--profile: write the name of a file, or none" in refused("--profile", "")
+
+
+def test_a_page_says_that_no_layer_tells_how_far_it_is_off(path):
+    save(made_profile(layers=()), path)
+    assert "; errors of layers unknown" in llmplan(*QUESTION, "--profile", str(path)).stdout
+
+
+def test_more_requests_than_it_serves_keep_the_word_on_the_calibration(path):
+    options = ("--scenario", "open", "--rate", "1000", "--profile", str(path))
+    asked = ("estimate", "llama-3.1-8b", "--gpus", f"1x{SLUG}", "--engine", "vllm", *options)
+    outcome = llmplan(*asked)
+    assert outcome.exit_code == 1, outcome.stderr
+    assert "  calibrated " in outcome.stdout
 
 
 def test_lowered_clocks_are_said(path):

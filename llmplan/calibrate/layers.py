@@ -17,6 +17,7 @@ from llmplan.ops.base import Operator
 from llmplan.parallel.rank import stage_ranks
 from llmplan.perf.calibration_spec import MeasuredLayer
 from llmplan.perf.merged import launches
+from llmplan.perf.own_kernels import rates_at
 from llmplan.perf.profile import Fitted
 from llmplan.perf.rates import Rates
 from llmplan.perf.registry import OPERATORS
@@ -122,5 +123,6 @@ def curve_seconds(kernel: Kernel, fitted: Sequence[Fitted], rates: Rates) -> flo
         if each.operator == kernel.table and each.labels == labels:
             columns = {name: np.array([value]) for name, value in kernel.columns.items()}
             operator = OPERATORS[kernel.table]
-            return float(operator.seconds(each.parameters, columns, each.labels, rates)[0])
+            cold = rates_at(labels, rates)
+            return float(operator.seconds(each.parameters, columns, labels, cold)[0])
     return None

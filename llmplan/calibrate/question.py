@@ -125,9 +125,10 @@ class CalibrateQuestion:
             raise InputError("nothing was measured: give it more time with --budget.")
         if document and profile.rates:
             _keep_device(slug, with_peaks(document, profile.rates))
+        before = _set_aside(path)
         save(profile, path)
         order.journal.unlink(missing_ok=True)
-        said = replace(said, warnings=(*said.warnings, *profile.notes))
+        said = replace(said, warnings=(*said.warnings, *profile.notes, *before))
         return said.answered(shown(profile, path))
 
     def _models(self, machine: Machine) -> Sequence[str]:
@@ -272,6 +273,15 @@ def _keep_device(slug: str, document: dict[str, Any]) -> None:
         raise InputError(f"{path.parent} cannot be made ({error.strerror}).") from None
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     write_atomically(path, f"# written by llmplan calibrate\n{text}")
+
+
+def _set_aside(path: Path) -> tuple[str, ...]:
+    """Keep the profile that a new one takes the place of: a short run must not lose a long one."""
+    if not path.is_file():
+        return ()
+    kept = path.with_name(f"{path.name}.before")
+    path.replace(kept)
+    return (f"the profile that was there is kept as {kept}.",)
 
 
 def _remarks(machine: Machine) -> tuple[str, ...]:

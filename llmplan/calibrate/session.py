@@ -297,7 +297,8 @@ def _fitted(found: _Measured, rates: Rates) -> tuple[tuple[Points, ...], tuple[C
             kinds.setdefault((row.table, tuple(sorted(row.labels.items()))), []).append(row)
     points, fitted = [], []
     for rows in kinds.values():
-        name = " ".join((rows[0].table, *filter(None, rows[0].labels.values())))
+        words = (word for label, word in rows[0].labels.items() if word and label != "src")
+        name = " ".join((rows[0].table, *words))
         try:
             kept, curve = _fitted_kind(rows, rates)
         except (InputError, ValueError, ArithmeticError) as error:  # of this kernel alone

@@ -14,7 +14,7 @@ from llmplan.hardware.device import Device
 from llmplan.perf.family import as_published, relatives
 from llmplan.perf.kernels import Column, Columns, Labels, Operator, Parameters
 from llmplan.perf.operators.collectives import LIBRARIES
-from llmplan.perf.own_kernels import OwnKernels, is_library, is_reference
+from llmplan.perf.own_kernels import BATCHED, OwnKernels, is_library, is_ours, is_reference
 from llmplan.perf.profile import Fitted, kernels_of
 from llmplan.perf.rates import BITS, UNITS, Rates, is_16_bit, rates_of
 from llmplan.perf.registry import OPERATORS
@@ -28,8 +28,6 @@ NEAR_BITS: Final = 0.1
 TRTLLM_TIMED: Final = "torch_flow"
 LIBRARY: Final = "NCCL"
 """What the library of collectives is asked for by."""
-OURS: Final = "llmplan/"
-"""How ``src`` of kernels begins that were measured here."""
 ABSORBED_PROMPTS: Final = ("flash_attention", "triton")
 """SGLang's kernels of latents whose tables reach a third or less of what expanded heads do."""
 
@@ -65,7 +63,12 @@ class Curve:
 
     @property
     def parameters(self) -> Parameters:
-        """As launched from a graph, activations quantised where they are made."""
+        """As launched from a graph, activations quantised where they are made.
+
+        Own measurements were: what a fit took for the host's part is the kernel's.
+        """
+        if self.own and is_ours(self.labels):
+            return self.fitted.parameters
         found = {**self.fitted.parameters, **GRAPH_LAUNCHED}
         if self.floor_us is not None:
             found["floor_us"] = min(found["floor_us"], self.floor_us)
@@ -73,9 +76,13 @@ class Curve:
 
     def seconds(self, columns: Columns) -> Column:
         """Time of one call, shape [rows]."""
+        self.note(columns)
+        return self.operator.seconds(self.parameters, columns, self.labels, self.rates)
+
+    def note(self, columns: Columns) -> None:
+        """Remember where a kernel that was measured here is asked far beyond what it was."""
         if self.own:
             self.own.note(self.fitted, columns)
-        return self.operator.seconds(self.parameters, columns, self.labels, self.rates)
 
     def pace(self, probe: Columns) -> float:
         """Mean logarithm of the time of some work; of two kernels the lower is the faster.
@@ -162,9 +169,11 @@ class KernelShelf:
         return min(curves, key=lambda curve: curve.pace(probe), default=None)
 
     def _own_curve(self, operator: Operator, kernel: Fitted, own: OwnKernels) -> Curve:
-        is_ours = kernel.labels["src"].startswith(OURS)
-        known = Provenance.MEASURED if is_ours else Provenance.FITTED
-        said = own.said if is_ours else ""
+        """Plain arithmetic was measured, and is not what an engine runs."""
+        is_measured = is_ours(kernel.labels)
+        is_run = is_measured and not is_reference(kernel.labels)
+        known = Provenance.MEASURED if is_run else Provenance.FITTED
+        said = own.said if is_measured else ""
         return Curve(operator, kernel, self.rates, self.compared, known, said, own=own)
 
     def _own_mismatch(self, kernel: Fitted, wanted: Labels) -> int | None:
@@ -173,10 +182,12 @@ class KernelShelf:
         if wanted.get("kernel") == LIBRARY and labels.get("kernel") in LIBRARIES:
             wanted = {**wanted, "kernel": labels["kernel"]}
         rank = self._mismatch(kernel, wanted)
+        if labels.get("kernel") == BATCHED != wanted.get("kernel"):
+            return None
         if rank is None or any(labels.get(n, "") != wanted[n] for n in FORMATS if n in wanted):
             return None
-        is_ours = labels["src"].startswith(OURS) or "topology" in labels
-        is_anyones = is_ours or labels.get("kernel") in LIBRARIES
+        is_free = is_ours(labels) or "topology" in labels
+        is_anyones = is_free or labels.get("kernel") in LIBRARIES
         is_other_engine = rank % 2
         return None if is_other_engine and not is_anyones else rank - is_other_engine
 

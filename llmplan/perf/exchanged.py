@@ -217,14 +217,18 @@ def ring_curve(
 ) -> Curve:
     """The engine's own all-reduce, or the library over more ranks than it was timed on.
 
-    Ranks on several nodes have the library only: an engine's own maps its peers' memory.
+    Ranks on several nodes have the library only: an engine's own maps its peers' memory. A library
+    that was measured on the very device goes before an engine's kernel of another one.
     """
     word = TABLE_WORDS[kind]
     probe = _columns(PROBE_BYTES, ranks)
     wanted: Labels = {"op": word, "dtype": "half"}  # libraries, and nothing else, are timed so
     if kind is CollectiveKind.ALL_REDUCE and not is_library:
         own = shelf.best("collectives", {"op": word, "dtype": "bfloat16"}, probe)
-        if own and f"/{shelf.engine}/" in own.labels["src"] and ranks <= _timed_ranks(own):
+        is_engines = own and f"/{shelf.engine}/" in own.labels["src"]
+        is_borrowed = own and own.provenance is Provenance.ASSUMED
+        is_better = is_borrowed and shelf.measured("collectives", wanted, probe)
+        if own and is_engines and ranks <= _timed_ranks(own) and not is_better:
             return own
     found = shelf.best("collectives", wanted, probe)
     if not found:

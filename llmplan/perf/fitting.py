@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from llmplan.errors import InputError, MissingPartError
 from llmplan.perf.kernels import Column, Operator
+from llmplan.perf.own_kernels import rates_at
 from llmplan.perf.profile import Fitted
 from llmplan.perf.rates import Rates
 from llmplan.perf.tables import KernelRows
@@ -136,6 +137,7 @@ def fitted_kernel(operator: Operator, rows: KernelRows, device: Rates) -> Calibr
         InputError: Fewer than ``FEWEST_ROWS`` rows, or one that no curve can be asked for.
         MissingPartError: scipy is not installed.
     """
+    device = rates_at(rows.labels, device)
     kept = rows.of(~operator.is_trap(rows.labels, rows.columns, device))
     _refuse_unfit(operator, kept, device)
     named = _best_of(STARTS, operator, kept, device, _prior(kept))

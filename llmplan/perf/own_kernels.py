@@ -7,7 +7,7 @@ where no table of the device has the work.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +15,14 @@ import numpy as np
 
 from llmplan.perf.kernels import Columns
 from llmplan.perf.profile import Fitted
-from llmplan.perf.rates import is_16_bit
+from llmplan.perf.rates import Rates, is_16_bit
 
 LIBRARY_TABLES: Final = ("gemm", "collectives", "network")
 """Tables whose measured kernels are the ones that engines run, those of gemm in 16 bits."""
+OURS: Final = "llmplan/"
+"""How ``src`` of kernels begins that were measured here."""
+BATCHED: Final = "aten_bmm"
+"""One product a head or group: of other work than a single product, whatever its sizes."""
 REFERENCE: Final = "reference"
 """First word of the name of a kernel that is plain arithmetic."""
 BEYOND: Final = 2.0
@@ -62,6 +66,20 @@ def is_library(operator: str, labels: Mapping[str, str]) -> bool:
     """Whether engines run the very kernel: what was measured here replaces what was published."""
     is_narrow = operator == "gemm" and not is_16_bit(labels["dtype"])
     return operator in LIBRARY_TABLES and not is_narrow
+
+
+def is_ours(labels: Mapping[str, str]) -> bool:
+    """Whether a kernel was measured by this program, not taken over from others."""
+    return labels["src"].startswith(OURS)
+
+
+def rates_at(labels: Mapping[str, str], device: Rates) -> Rates:
+    """Peaks under which measured rows of a kernel are fitted and predicted.
+
+    Inputs of own measurements take turns until none is found in the cache, as a model's are not:
+    they are asked for, as models are, of a device without one. Tables of others repeat a call.
+    """
+    return replace(device, l2_bytes=0.0) if is_ours(labels) else device
 
 
 def is_reference(labels: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from llmplan.perf.choice import KernelShelf
 from llmplan.perf.kernels import US, Column
 from llmplan.perf.merged import Launch
 from llmplan.perf.operators.by_work import columns_of
+from llmplan.perf.own_kernels import is_reference
 from llmplan.perf.rates import UNITS
 from llmplan.perf.routing import experts_hit
 from llmplan.perf.table_formats import kv_word, table_formats
@@ -112,14 +113,15 @@ def bounds(operator: Operator, cost: Cost, step: Step, shelf: KernelShelf) -> tu
 def _vector(launch: Launch, step: Step, shelf: KernelShelf) -> Part:
     """A chain of vector operators: each reads what the one before wrote, from the cache.
 
-    Where its operators were measured one by one the chain takes as long as the longest.
+    Where its operators were measured one by one the chain takes as long as the longest; torch's
+    plain arithmetic says nothing of a kernel that does it all at once.
     """
     costs = [operator.cost(step) for operator in launch.operators]
     rows = np.zeros(np.shape(step.tokens))
     moved = np.maximum.reduce([rows + cost.moved_bytes for cost in costs])
     whole = sum(costs, start=Cost())
     curves = [curve_by_work(operator, shelf) for operator in launch.operators]
-    if all(curves):
+    if all(curve and not is_reference(curve.labels) for curve in curves):
         longest = np.maximum.reduce(
             [
                 curve.seconds(columns_of(operator, step))
@@ -127,9 +129,9 @@ def _vector(launch: Launch, step: Step, shelf: KernelShelf) -> Part:
                 if curve
             ]
         )
-        is_single = len(launch.operators) == 1
-        said = "" if is_single else "the longest of its operators by itself"
-        known = Provenance.MEASURED if is_single else Provenance.FITTED
+        known, said = Provenance.FITTED, "the longest of its operators by itself"
+        if len(curves) == 1 and curves[0]:
+            known, said = curves[0].provenance, curves[0].reason
         return Part(launch.name, "vector", longest, whole, rows, rows, rows, 1, known, said)
     seconds = VECTOR_FLOOR_US * US + moved / (shelf.rates.bytes_per_s * GENERIC_MEMORY_FRAC)
     return Part(launch.name, "vector", seconds, whole, rows, rows, rows, reason="usual share")

@@ -12,6 +12,7 @@ from llmplan.perf.calibration_spec import CalibrationProfile, Skipped
 from llmplan.perf.fingerprint import fingerprint
 from llmplan.perf.fitting import FEWEST_ROWS, Calibrated, fitted_kernel
 from llmplan.perf.kernels import Column, Labels
+from llmplan.perf.own_kernels import rates_at
 from llmplan.perf.points import Points, table_text
 from llmplan.perf.rates import Rates
 from llmplan.perf.registry import OPERATORS
@@ -118,6 +119,7 @@ def _change(old: Calibrated, new: Calibrated, at: list[Points], rates: Rates) ->
 
 def _ratio(old: Calibrated, new: Calibrated, points: Points, rates: Rates) -> Column:
     operator, columns = OPERATORS[new.operator], points.kernel_rows().columns
+    rates = rates_at(new.labels, rates)
     earlier = operator.seconds(old.parameters, columns, old.labels, rates)
     later: Column = operator.seconds(new.parameters, columns, new.labels, rates)
     return later / earlier

@@ -124,7 +124,7 @@ def _latent(operator: LatentAttention, step: Step, shelf: KernelShelf) -> Timed:
     filling = shelf.best("mla", {**labels, "phase": "context"}, probe)
     # queries of chosen keys stay in the latent in prefill too
     stored = "bf16" if operator.index_topk else operator.precision.of(Role.ATTENTION).name
-    absorbing = gemm_curve(table_formats("bf16", shelf), shelf)
+    absorbing = gemm_curve(table_formats("bf16", shelf), shelf, is_batched=True)
     expanding = gemm_curve(table_formats(stored, shelf), shelf)
     if not (decoding and filling and absorbing and expanding):
         return timed.dispatch(Operator)(operator, step, shelf)
@@ -135,6 +135,7 @@ def _latent(operator: LatentAttention, step: Step, shelf: KernelShelf) -> Timed:
     def decode(batch: Column, new: Column, context: Column) -> Column:
         seen = np.minimum(context + new, topk)
         work = columns(batch, seen, new)
+        decoding.note(work)
         absorbed = seconds_at(operator, decoding.parameters, work, decoding.labels, shelf.rates)
         return absorbed + up(absorbing, batch * new)
 
@@ -143,6 +144,7 @@ def _latent(operator: LatentAttention, step: Step, shelf: KernelShelf) -> Timed:
 
         def whole(length: Column) -> Column:
             work = columns(batch, length, one)
+            filling.note(work)
             return seconds_at(operator, filling.parameters, work, filling.labels, shelf.rates)
 
         everything = _continued(whole, new, context)

@@ -36,6 +36,7 @@ def _experts(operator: Experts, step: Step, shelf: KernelShelf) -> Timed:
     fullest = fullest_rank_times(operator, shelf.skew)
     load = RankLoad(tokens * operator.num_experts_per_tok * share * fullest, hit)
     columns = _expert_columns(operator, tokens)
+    curve.note(columns)
     need = work_under(load, columns, curve.labels)
     width = operator.precision.experts.bits_per_weight / BITS[curve.labels["dtype"]]
     need = replace(need, weight_bytes=need.weight_bytes * width)

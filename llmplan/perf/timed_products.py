@@ -12,6 +12,7 @@ from llmplan.ops.moe import Router
 from llmplan.ops.precision import Role
 from llmplan.perf.choice import Curve, KernelShelf
 from llmplan.perf.kernels import US, Column
+from llmplan.perf.own_kernels import BATCHED
 from llmplan.perf.rates import BITS
 from llmplan.perf.table_formats import WEIGHT_ONLY, table_formats
 from llmplan.perf.timed import PROBE_TOKENS, VECTOR_FLOOR_US, Timed, by_curves, timed
@@ -19,24 +20,43 @@ from llmplan.perf.vector_products import vector_products
 from llmplan.units import Provenance, weakest
 
 
-def gemm_curve(formats: tuple[str, ...], shelf: KernelShelf) -> Curve | None:
-    """The kernel of products in the first of these formats that any device has."""
+def gemm_curve(
+    formats: tuple[str, ...],
+    shelf: KernelShelf,
+    *,
+    is_half: bool = False,
+    is_batched: bool = False,
+) -> Curve | None:
+    """The kernel of products in the first of these formats that any device has.
+
+    Batched ones, and those in fp16, for which tables have bf16, run as kernels of their own where
+    these were measured.
+    """
     tokens = np.array(PROBE_TOKENS)
     probe = {"m": tokens, "n": np.full_like(tokens, 4096), "k": np.full_like(tokens, 4096)}
+    dtype = "half" if is_half else formats[0]
+    measured = [{"dtype": dtype, "kernel": BATCHED}] if is_batched else []
+    measured += [{"dtype": dtype}] if is_half else []
+    for wanted in measured:
+        if own := shelf.measured("gemm", wanted, probe):
+            return own
     for name in formats:
         if curve := shelf.best("gemm", {"dtype": name}, probe):
             return curve
     return None
 
 
-def product(m: Column, n: float, k: float, stored: Format, shelf: KernelShelf) -> Timed | None:
+def product(  # noqa: PLR0913 - the sizes of a product, and how it runs
+    m: Column, n: float, k: float, stored: Format, shelf: KernelShelf, *, is_batched: bool = False
+) -> Timed | None:
     """``m`` tokens by a matrix of k x n.
 
     Weights of a few bits that no table has lie between those of 4 bits and those of 8. Engines that
     multiply few tokens as vectors do so whatever the table of tiles says.
     """
     formats = table_formats(stored.name, shelf)
-    curve = gemm_curve(formats, shelf)
+    is_half = stored.name == "fp16"
+    curve = gemm_curve(formats, shelf, is_half=is_half, is_batched=is_batched)
     if not curve:
         return None
     seconds = product_s(curve, m, n, k)
@@ -67,7 +87,9 @@ def product_s(curve: Curve, m: Column, n: float, k: float) -> Column:
 def _linear(operator: Linear, step: Step, shelf: KernelShelf) -> Timed:
     tokens = operator.tokens.in_step(step)
     stored = operator.precision.of(operator.role)
-    found = product(tokens, operator.out_features, operator.in_features, stored, shelf)
+    sizes = operator.out_features, operator.in_features
+    is_batched = isinstance(operator, GroupedLinear)
+    found = product(tokens, *sizes, stored, shelf, is_batched=is_batched)
     return found or timed.dispatch(Operator)(operator, step, shelf)
 
 

@@ -84,7 +84,8 @@ def _facts(result: schema.EstimateResult, inputs: dict[str, Any]) -> tuple[tuple
         facts.append(("on each GPU", f"{_number(result.output_tokens_per_s_per_gpu)} tokens/s"))
     requests = f"{_plain(result.requests_per_s)} a second"
     if result.is_overloaded:
-        return (*facts, ("requests, at the most", requests), *_bounds(result))
+        facts.append(("requests, at the most", requests))
+        return (*facts, *_bounds(result), *_calibration(result))
     waiting = f", {result.waiting:,.0f} wait" if result.waiting else ""
     decoding = f"{_plain(result.decoding)} a copy{waiting}"
     places = f"{_counted(result.slots, 'place')} in all"
@@ -101,7 +102,7 @@ def _calibration(result: schema.EstimateResult) -> Iterator[tuple[str, str]]:
     used = result.calibration
     if not used:
         return
-    off = ""
+    off = "; errors of layers unknown"
     if used.layer_median_error_frac is not None and used.layer_p90_error_frac is not None:
         middle = format_percent(used.layer_median_error_frac)
         off = f"; layers off {middle} (p90 {format_percent(used.layer_p90_error_frac)})"

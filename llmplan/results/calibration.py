@@ -12,8 +12,8 @@ from llmplan.files import write_atomically
 from llmplan.hardware.catalogue import load_device
 from llmplan.perf.calibration import calibration_files, calibration_path, load, save
 from llmplan.perf.calibration_spec import CalibrationProfile, MeasuredMemory
-from llmplan.perf.choice import OURS
 from llmplan.perf.fingerprint import fingerprint
+from llmplan.perf.own_kernels import is_ours
 from llmplan.perf.profile import Fitted
 from llmplan.perf.rates import Rates, rates_of
 from llmplan.perf.refit import changes, operator_rows, refitted
@@ -123,9 +123,7 @@ def _operator(
         residual_median=kernel.median_error,
         residual_p90=kernel.p90_error,
         held_out_error_frac=held_out,
-        provenance=Provenance.MEASURED
-        if kernel.labels["src"].startswith(OURS)
-        else Provenance.FITTED,
+        provenance=Provenance.MEASURED if is_ours(kernel.labels) else Provenance.FITTED,
     )
 
 

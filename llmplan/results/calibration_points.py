@@ -8,6 +8,7 @@ import numpy as np
 from llmplan.catalogs import catalogue_file, is_shipped
 from llmplan.perf.calibration_spec import CalibrationProfile
 from llmplan.perf.fingerprint import fingerprint
+from llmplan.perf.own_kernels import rates_at
 from llmplan.perf.points import Points
 from llmplan.perf.profile import Fitted
 from llmplan.perf.rates import Rates
@@ -87,7 +88,7 @@ def _points(
     kernel: Fitted, rows: KernelRows, rates: Rates, *, is_current: bool
 ) -> list[schema.CalibratedPoint]:
     operator = OPERATORS[kernel.operator]
-    named = kernel.parameters
+    named, rates = kernel.parameters, rates_at(kernel.labels, rates)
     predicted = operator.seconds(named, rows.columns, kernel.labels, rates) if is_current else None
     is_product = kernel.operator == PRODUCTS
     found = []

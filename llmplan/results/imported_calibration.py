@@ -1,7 +1,7 @@
 """Measurements of others as a calibration profile: profiles, operator tables, nccl-tests, packages.
 
 What is imported joins the device's own profile, where it has one: kernels of the same name are
-replaced, all others stay.
+replaced, all others stay, and so does the day that they were measured on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from llmplan import __version__
-from llmplan.errors import InputError, LlmplanError, printable
+from llmplan.errors import InputError, LlmplanError, UnknownNameError, printable
 from llmplan.hardware.catalogue import device_of_stem, load_device
 from llmplan.hardware.device import Device
 from llmplan.perf.aic_tables import aic_measurements, installed_data, systems
@@ -43,6 +43,9 @@ MOST_ROWS: Final = 120
 """Of one kernel: a curve needs no more, and a profile stays readable."""
 EDITED: Final = (
     "its values were changed after it was measured: it is taken as it is, under a hash of its own."
+)
+UNPREDICTED: Final = (
+    "layers were predicted without what is imported: `llmplan calibrate` measures them anew."
 )
 NCCL_HEAD: Final = ("nThread", "nccl-tests", "out-of-place")
 HEAD_BYTES: Final = 20_000
@@ -119,13 +122,13 @@ class ImportQuestion:
                                     for r in e.refused))  # fmt: skip
         joined = base.model_copy(
             update={
-                "date": today(),
                 "points": (*kept, *points),
                 "skipped": tuple(dict.fromkeys(skipped)),
                 "notes": (*base.notes, f"imported: {', '.join(self.sources)}"),
             }
         )
         notes = tuple(dict.fromkeys(note for each in found for note in each.notes))
+        notes += (UNPREDICTED,) if base.layers else ()
         return refitted(joined, rates), notes
 
     def _foreign(self, device: Device) -> Iterator[Foreign]:
@@ -138,7 +141,25 @@ class ImportQuestion:
             elif _is_nccl(Path(source)):
                 yield nccl_measurements(Path(source), self.op)
             else:
+                _refuse_other_device(Path(source), device)
                 yield table_measurements(Path(source), self.op)
+
+
+def _refuse_other_device(path: Path, device: Device) -> None:
+    """Raise where a table is named after another device, as files of ``export`` are.
+
+    Raises:
+        InputError: It is.
+    """
+    try:
+        named = device_of_stem(path.stem)
+    except UnknownNameError:
+        return
+    if named.slug != device.slug:
+        raise InputError(
+            f"{printable(str(path))} is named after {named.slug}, and --gpu says {device.slug}: "
+            "rename it where --gpu is right."
+        )
 
 
 def _points(found: Foreign) -> Iterator[Points]:

@@ -17,6 +17,8 @@ NONE: Final = "none"
 """Word of --profile for estimates from shipped tables alone."""
 WIDE_FRAC: Final = 0.2
 """Error of whole layers, 90th percentile, from which a profile is warned of."""
+POOR_FRAC: Final = 0.3
+"""Median error of a curve at its own points, from which it is warned of."""
 
 
 def own_kernels(
@@ -37,6 +39,8 @@ def own_kernels(
     """
     if word == NONE:
         return None, None, ()
+    if word == "":
+        raise InputError("--profile: write the name of a file, or none.")
     path = Path(word) if word else calibration_files().get(device.slug)
     if path is None:
         return None, None, ()
@@ -76,6 +80,19 @@ def _remarks(profile: CalibrationProfile) -> Iterator[str]:
             f"whole layers were predicted by this calibration with {profile.layer_error[1]:.0%} "
             "error at the 90th percentile: measure again on an idle machine, with more --budget."
         )
+    if poor := ", ".join(_poor(profile)):
+        yield (
+            "curves of this calibration miss the very points that they were fitted to, in the "
+            f"median {poor}: measure again on an idle machine, with more --budget."
+        )
+
+
+def _poor(profile: CalibrationProfile) -> Iterator[str]:
+    """Curves that do not pass through their own points."""
+    for kernel in profile.kernels:
+        if kernel.median_error > POOR_FRAC:
+            name = kernel.labels.get("kernel") or kernel.operator
+            yield f"{name} by {kernel.median_error:.0%}"
 
 
 def stretched(found: OwnKernels | None) -> tuple[str, ...]:
