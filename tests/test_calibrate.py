@@ -254,20 +254,13 @@ def test_whole_layers_are_quoted_and_no_part_of_the_fit(done):
     )  # fmt: skip
 
 
-def test_an_unseen_layer_is_as_far_off_as_the_profile_quotes(done, record_property):
-    """The p90 of four layers is itself uncertain: twice of it, and of what its kernels quote.
-
-    A busy machine makes some repeats slow: medians of three count, and one of four that is right
-    is enough. A kernel that is missing from the sum would be missing from all of them.
-    """
-    profile = load(done.profile)
-    alone = [k.p90_error for k in profile.kernels if "gpus" not in k.ranges]
-    quoted = max(profile.layer_error[1], median(alone))
+def test_an_unseen_layer_is_no_further_off_than_the_profile_quotes(done):
+    """Noise of the machine is met by repeats, not by width: the median of all of them counts."""
+    quoted = load(done.profile).layer_error[1]
     errors = [predicted / measured - 1 for predicted, measured in done.unseen]
-    medians = [median(errors[i : i + REPEATS]) for i in range(0, len(errors), REPEATS)]
-    record_property("quoted p90, and errors of the unseen layer", (quoted, medians))
-    assert len(medians) == TRIES
-    assert min(map(abs, medians)) <= 2 * quoted, (quoted, medians)
+    assert len(errors) == TRIES * REPEATS
+    off = abs(median(errors))
+    assert off <= quoted, (quoted, errors)
 
 
 # --- what an estimate says with it
